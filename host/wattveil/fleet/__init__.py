@@ -1,0 +1,1 @@
+"""Meters in number: the runtimes they run on, and their provisioning, roster and emulation."""
