@@ -1,0 +1,336 @@
+"""The meter as a state machine: bytes and time in, frames out, no I/O of its own.
+
+Clock, randomness, storage and sensor are arguments, so the same code runs on a board, behind a PTY,
+in the host process or under a test's hostile scheduler. States, in order:
+
+    unregistered -> registered -> rows -> prepared -> reported -> rows (next period) ...
+
+The meter asks and the cloud answers; one request is outstanding at a time.
+"""
+
+from hashlib import sha256
+
+from wattveil_meter import wire
+from wattveil_meter.cipher import Comb, Ring, table_digest
+from wattveil_meter.drbg import Drbg, same
+from wattveil_meter.fields import Malformed, pack, read_uint, uint, unpack
+from wattveil_meter.masks import identity_hash, register_mac, registered_mac, time_mac, u64
+from wattveil_meter.noise import make_sampler
+from wattveil_meter.record import Record
+from wattveil_meter.yan2024 import Yan2024
+
+SUITES = {"yan2024": Yan2024}
+
+_TIMEOUT_MS = 3000  # first retry of an unanswered request; doubles up to _TIMEOUT_MAX_MS
+_TIMEOUT_MAX_MS = 30000
+_RESYNC_S = 600  # ask the centre for the time at least this often
+
+
+class Denied(Exception):
+    """The cloud answered ERROR; args[0] is the name of the code."""
+
+
+class Package:
+    """What provisioning brought by cable: the record, this meter's identity, keys and seeds."""
+
+    def __init__(self, record, secrets):
+        """record, secrets: bytes of record.bin and meter.bin; Malformed when they are not."""
+        self.record = Record.parse(record)
+        parts = unpack(secrets, 10)
+        if parts[0] != b"wattveil meter 1":
+            raise Malformed("not a meter's secrets of version 1")
+        self.id = parts[1]
+        self.number = read_uint(parts[2])
+        self.link_key = parts[3]
+        self.registration_key = parts[4]
+        # (day index, seed): one record each, so that a later ratchet can move them together
+        self.dealer_seed = (read_uint(parts[5]), parts[6])
+        self.center_seed = (read_uint(parts[7]), parts[8])
+        self.drbg_secret = parts[9]
+        for key in (parts[3], parts[4], parts[6], parts[8], parts[9]):
+            if len(key) != 32:
+                raise Malformed("key or seed is not 32 bytes")
+
+
+class Meter:
+    """One meter. Call `poll` in a loop, `receive` for every frame that arrives.
+
+    tables: {"h": file, "s": file} (seekable binary); storage: read(name), write(name, bytes) as in
+    store.py; sensor: as in sensors/; clock: .ms() monotonic milliseconds; entropy: fresh bytes from the
+    hardware (>= 48); about: (runtime, firmware version, kernel, self-test result) for the hello
+    message; poll_ms: how often a frozen clock is asked again; number: integer type of the arithmetic.
+    """
+
+    def __init__(
+        self, package, tables, storage, sensor, clock, entropy, about, poll_ms=200, number=int
+    ):
+        record = package.record
+        self.package = package
+        self.record = record
+        self.state = "unregistered"
+        self.clamped = 0  # readings cut to [lo, hi]; stays on the meter
+        self.refused = {}  # reason -> count of frames and rows not accepted
+        self._storage = storage
+        self._sensor = sensor
+        self._clock = clock
+        self._about = about
+        self._poll_ms = poll_ms
+        boot = self._load("boot", 2)
+        self._boot = read_uint(boot[0]) + 1 if boot else 1
+        self._tau = read_uint(boot[1]) if boot else 0
+        self._store_boot()  # before the first output of DRBG or channel
+        secret = package.drbg_secret + uint(self._boot)
+        self.drbg = Drbg(entropy, secret, b"wattveil meter " + package.id)
+        self.ring = Ring(number(record.n))
+        self._combs = {}
+        for name, file in tables.items():
+            digest = table_digest(file)
+            allowed = [record.tables[i : i + 32] for i in range(0, len(record.tables), 32)]
+            if digest not in allowed:
+                raise Malformed("table " + name + " is not one the record allows")
+            self._combs[name] = Comb(file, self.ring, name.encode())
+        epsilon = (record.epsilon_num, record.epsilon_den)
+        self._sampler = make_sampler(record.noise, record.a, *epsilon, record.delta)
+        self._channel = wire.Channel(
+            package.link_key,
+            record.fleet,
+            package.number,
+            wire.CLOUD,
+            True,
+            record.fingerprint,
+            self._boot,
+        )
+        self._answer = None
+        self._waiting_for = 0
+        self._rows = b""  # hash of the one row set accepted for the current period
+        self._utc = (0, 0, 0)  # at the last sync: UTC s, clock ms, whether the centre's clock runs
+        period = self._load("period", 3)
+        self._last = read_uint(period[0]) if period else -1  # newest period ever begun
+        self._unsent = (self._last, period[2]) if period and period[2] else None
+        self._interrupted = self._last if period and not period[2] else -1
+        self._life = self._run()
+
+    def poll(self):
+        """The next frame to send (bytes), or milliseconds the caller may wait (0: call again)."""
+        return next(self._life)
+
+    def receive(self, frame):
+        """Take one frame from the cloud; what is not the answer awaited is counted and dropped."""
+        try:
+            message = self._channel.open(frame)
+            if message.reply != self._waiting_for or self._answer is not None:
+                raise wire.Refused("replayed")
+            self._answer = message
+        except wire.Refused as refusal:
+            self._count(refusal.reason)
+
+    # --- the life of a meter -----------------------------------------------------------------------
+
+    def _run(self):
+        while True:
+            try:
+                yield from self._register()
+                while True:
+                    yield from self._period()
+            except Denied as denied:
+                self._count(denied.args[0])
+                self.state = "unregistered"
+                yield from self._sleep(self._poll_ms)
+
+    def _register(self):
+        runtime, version, kernel, selftest = self._about
+        state, self.state = self.state, "unregistered"
+        hello = (self.package.id, runtime.encode(), version.encode(), kernel.encode())
+        yield from self._ask(wire.HELLO, pack(*hello, selftest.encode()))
+        center_nonce = yield from self._sync()
+        self._tau = max(self._now(), self._tau + 1)
+        self._store_boot()
+        key, meter_id = self.package.registration_key, self.package.id
+        mac = register_mac(key, self.record, meter_id, self._tau, center_nonce)
+        request = u64(self._tau) + identity_hash(meter_id, self._tau) + mac
+        answer = yield from self._ask(wire.REGISTER, request)
+        expected = registered_mac(key, self.record, meter_id, self._tau, center_nonce)
+        if not same(answer.payload, expected):
+            raise Denied("refused")
+        self.state = "registered" if state == "unregistered" else state
+
+    def _period(self):
+        """One period, or a wait for the next."""
+        if self._unsent:  # a power cut came between storing a report and its answer
+            start, report = self._unsent
+            yield from self._deliver(start, report)
+        yield from self._sync()
+        start = self.record.start_of(self._now())
+        if start == self._interrupted:
+            yield from self._absent(start, wire.RESTARTED)
+            self._interrupted = -1
+        if start <= self._last:
+            yield from self._until(start + self.record.period_s)
+            return
+        suite = yield from self._prepare(start)
+        if suite is None:
+            return
+        yield from self._until(start + self.record.period_s)
+        reading = yield from self._read(start)
+        if reading is None:
+            yield from self._absent(start, wire.NO_READING)
+            return
+        clamped = min(max(reading, self.record.lo), self.record.hi)
+        self.clamped += clamped != reading
+        report = suite.report(clamped)
+        self._store_period(start, report)
+        yield from self._deliver(start, report)
+
+    def _prepare(self, start):
+        """Pull the rows of `start`, send up what can go; the suite, ready to report, or None."""
+        self.state = "rows"
+        record = self.record
+        seeds = (self.package.dealer_seed[1], self.package.center_seed[1])
+        suite = SUITES[record.suite](
+            record, self.ring, self._combs, self.drbg, self._sampler, seeds, start
+        )
+        digest = sha256()
+        for slot in range(1, record.gamma + 1):
+            try:
+                answer = yield from self._ask(wire.ROW, slot.to_bytes(2, "little"), start)
+            except Denied as denied:
+                return (yield from self._sit_out(start, denied.args[0]))
+            payload = answer.payload
+            if len(payload) != 34 + 2 * record.nb or payload[:2] != slot.to_bytes(2, "little"):
+                return (yield from self._sit_out(start, "malformed"))
+            if slot == 1:
+                self._rows = payload[2:34]
+                self._last = start
+                self._store_period(start, b"")  # from here on, a restart sits this period out
+            elif payload[2:34] != self._rows:
+                return (yield from self._sit_out(start, "rows_changed"))
+            digest.update(payload[34:])
+            try:
+                pair = self.ring.decode(payload[34:])
+            except Malformed:
+                return (yield from self._sit_out(start, "not_a_ciphertext"))
+            noise = yield from suite.row(slot, pair)
+            if noise is not None:
+                yield from self._send_slot(start, slot, noise)
+        if digest.digest() != self._rows:
+            return (yield from self._sit_out(start, "rows_changed"))
+        noise = yield from suite.finish()
+        if noise is not None:
+            yield from self._send_slot(start, 1, noise)
+        self.state = "prepared"
+        return suite
+
+    def _sit_out(self, start, reason):
+        """Give the period up; whatever was drawn for it is never used."""
+        self._count(reason)
+        self._last = start
+        if reason not in ("late", "closed"):
+            yield from self._absent(start, wire.ROWS_REFUSED)
+
+    def _send_slot(self, start, slot, noise):
+        yield from self._ask(wire.SLOT, slot.to_bytes(2, "little") + noise, start)
+
+    def _read(self, start):
+        if not self._sensor.remote:
+            return self._sensor.energy(start, self.record.period_s)
+        try:
+            answer = yield from self._ask(wire.READING, b"", start)
+            return self._sensor.open(start, answer.payload)
+        except (Denied, Malformed):
+            return None
+
+    def _deliver(self, start, report):
+        """Send a stored report until the cloud has it or will never take it."""
+        self._unsent = (start, report)
+        try:
+            yield from self._ask(wire.REPORT, report, start)
+        except Denied as denied:
+            self._count(denied.args[0])
+        self._unsent = None
+        self.state = "reported"
+
+    def _absent(self, start, reason):
+        try:
+            yield from self._ask(wire.ABSENT, bytes((reason,)), start)
+        except Denied as denied:
+            self._count(denied.args[0])
+        self.state = "registered"
+
+    # --- requests, time and storage ---------------------------------------------------------------
+
+    def _ask(self, type, payload=b"", start=0):
+        """Generator: send a request until it is answered; the Message, or Denied by name."""
+        timeout = _TIMEOUT_MS
+        while True:
+            frame = self._channel.seal(type, payload, start)
+            self._waiting_for = self._channel.counter
+            self._answer = None
+            yield frame
+            deadline = self._clock.ms() + timeout
+            while self._answer is None and self._clock.ms() < deadline:
+                yield deadline - self._clock.ms()
+            answer = self._answer
+            self._waiting_for = 0
+            if answer is None:
+                # jitter, so that a fleet does not come back in step after an outage
+                timeout = min(2 * timeout, _TIMEOUT_MAX_MS) + self.drbg.below(500)
+                continue
+            if answer.type == type | 0x40:
+                return answer
+            name = "malformed"
+            if answer.type == wire.ERROR and len(answer.payload) == 1:
+                name = wire.NAMES.get(answer.payload[0], name)
+            if name == "unregistered" and type not in (wire.HELLO, wire.TIME, wire.REGISTER):
+                yield from self._register()  # the cloud forgot us; the request itself stands
+            elif name in ("unavailable", "early"):
+                yield from self._sleep(self._poll_ms)
+            else:
+                raise Denied(name)
+
+    def _sync(self):
+        """Generator: ask the centre, through the cloud, for the time; returns its nonce."""
+        nonce = self.drbg.bytes(16)
+        answer = yield from self._ask(wire.TIME, nonce)
+        data = answer.payload
+        if len(data) != 57:
+            raise Denied("malformed")
+        now, running, center_nonce = int.from_bytes(data[:8], "little"), data[8], data[9:25]
+        key, meter_id = self.package.registration_key, self.package.id
+        mac = time_mac(key, self.record, meter_id, nonce, center_nonce, now, running)
+        if not same(mac, data[25:]):
+            raise Denied("refused")
+        self._utc = (now, self._clock.ms(), running)
+        return center_nonce
+
+    def _now(self):
+        now, at, running = self._utc
+        return now + (self._clock.ms() - at) // 1000 if running else now
+
+    def _until(self, when):
+        """Generator: wait until the centre's clock has reached `when` (UTC s)."""
+        while self._now() < when:
+            _, at, running = self._utc
+            wait = self._poll_ms
+            if running:
+                wait = min((when - self._now()) * 1000, _RESYNC_S * 1000)
+            yield from self._sleep(wait)
+            if not running or self._clock.ms() - at >= _RESYNC_S * 1000:
+                yield from self._sync()
+
+    def _sleep(self, ms):
+        deadline = self._clock.ms() + ms
+        while self._clock.ms() < deadline:
+            yield deadline - self._clock.ms()
+
+    def _store_boot(self):
+        self._storage.write("boot.bin", pack(uint(self._boot), uint(self._tau)))
+
+    def _store_period(self, start, report):
+        self._storage.write("period.bin", pack(uint(start), self._rows, report))
+
+    def _load(self, name, count):
+        data = self._storage.read(name + ".bin")
+        return unpack(data, count) if data is not None else None
+
+    def _count(self, reason):
+        self.refused[reason] = self.refused.get(reason, 0) + 1

@@ -1,0 +1,1 @@
+"""Load sensors. Each has `energy(start, length)`: whole Wh in that interval, None if it is missing."""
