@@ -1,0 +1,1 @@
+"""Load data for wattveil: files of real readings, and generated households."""
