@@ -1,0 +1,108 @@
+"""What the hardware-in-the-loop tests ask for: a meter on a console, whatever answers there.
+
+A runtime or board that is missing is a skip that says what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wattveil.fleet.emulated import RUNTIMES, EmulatedMeter
+from wattveil.fleet.runtime import RuntimeMissing, find_runtime
+from wattveil.links.serial import SerialLink
+
+HERE = Path(__file__).parent
+BOARD = "WATTVEIL_BOARD"  # USB serial number or port of a real board whose files may be replaced
+
+
+def usable(runtime: str) -> str:
+    """The runtime's name; a skip when it is not on this machine."""
+    if runtime != "cpython":
+        try:
+            find_runtime(runtime)
+        except RuntimeMissing as missing:
+            pytest.skip(str(missing))
+    return runtime
+
+
+@pytest.fixture(params=RUNTIMES)
+def tier(request: pytest.FixtureRequest) -> str:
+    """Each runtime a meter without a board can run on."""
+    return usable(request.param)
+
+
+@pytest.fixture
+def emulate(tmp_path: Path) -> Iterator[Callable[..., EmulatedMeter]]:
+    """Start an emulated meter: emulate(runtime, main=..., folder=...); all are killed afterwards."""
+    meters: list[EmulatedMeter] = []
+
+    def start(runtime: str, main: Path, **more: Any) -> EmulatedMeter:
+        folder = more.pop("folder", tmp_path / f"meter{len(meters)}")
+        folder.mkdir(exist_ok=True)
+        meters.append(EmulatedMeter(folder, runtime, main=main, **more))
+        meters[-1].start()
+        return meters[-1]
+
+    yield start
+    for meter in meters:
+        meter.close()
+
+
+@pytest.fixture(params=["micropython", "micropython-arm", "board"])
+def board_console(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Any]]:
+    """(port, folder or None) of something with MicroPython's raw REPL; its files may be replaced.
+
+    The unix builds have no raw REPL of their own: rawrepl.py gives them one, and `folder` is their
+    file system.
+    """
+    if request.param == "board":
+        if BOARD not in os.environ:
+            pytest.skip(
+                f"no board: set {BOARD} to the USB serial number or port of one to overwrite"
+            )
+        yield os.environ[BOARD], None
+        return
+    runtime = usable(request.param)
+    flash = tmp_path / "flash"
+    flash.mkdir()
+    empty = tmp_path / "nothing to import"
+    empty.mkdir()
+    with EmulatedMeter(flash, runtime, main=HERE / "rawrepl.py", firmware=empty) as meter:
+        yield meter.port, flash
+
+
+@pytest.fixture
+def receive() -> Callable[..., list[bytes]]:
+    """receive(link, count, timeout=20 s): that many frames, or as many as came in time."""
+
+    def wait(link: SerialLink, count: int, timeout: float = 20) -> list[bytes]:
+        frames: list[bytes] = []
+        end = time.monotonic() + timeout
+        while len(frames) < count and time.monotonic() < end:
+            select.select([link], [], [], 0.005)  # short: writes may be pending
+            frames += link.read()
+        return frames
+
+    return wait
+
+
+@pytest.fixture
+def greet(receive: Callable[..., list[bytes]]) -> Callable[[SerialLink], None]:
+    """Wait until an echoing meter answers, then swallow what is left over."""
+
+    def wait(link: SerialLink) -> None:
+        end = time.monotonic() + 30
+        while not receive(link, 1, 0.2):
+            assert time.monotonic() < end, "the meter does not answer"
+            link.write(b"anyone?")
+        while receive(link, 1, 0.15):
+            pass
+
+    return wait

@@ -1,0 +1,144 @@
+"""A board joins over its raw REPL, by the real mpremote, and comes up as the meter it was made.
+
+The board is one of the unix builds behind rawrepl.py, or a real one (WATTVEIL_BOARD).
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from wattveil.fleet import board
+from wattveil.fleet.board import BoardError, board_files, firmware_files, join_board
+from wattveil.fleet.provision import Fleet, MeterPackage, provision
+from wattveil.fleet.settings import FleetSettings
+from wattveil.links.serial import open_serial
+from wattveil.paillier.keys import generate
+from wattveil_meter.fields import unpack
+from wattveil_meter.meter import Package
+from wattveil_meter.wire import CLOUD, HELLO, Channel, Refused
+
+ECHO = Path(__file__).parent / "echo_main.py"
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    """Two meters with a toy key, so that the tables are small."""
+    key = generate(256, insecure_test_key=True)
+    settings = FleetSettings(delta=100, gamma=2)
+    return provision(tmp_path_factory.mktemp("fleet"), key, ["m1", "m2"], settings)
+
+
+def hello(port: str, package: MeterPackage, receive) -> tuple[bytes, int]:
+    """(meter id, boot count) of the HELLO that the board at `port` sends."""
+    secrets = Package(package.files["record.bin"], package.files["meter.bin"])
+    fleet, fingerprint = secrets.record.fleet, secrets.record.fingerprint
+    end = time.monotonic() + 60
+    with open_serial(port) as link:
+        while time.monotonic() < end:
+            for frame in receive(link, 1, 1):
+                numbers = (CLOUD, package.number)
+                channel = Channel(secrets.link_key, fleet, *numbers, False, fingerprint, 1)
+                try:
+                    message = channel.open(frame)
+                except Refused:
+                    continue
+                assert message.type == HELLO
+                return unpack(message.payload, 5)[0], message.counter >> 32
+    raise AssertionError("no HELLO came")
+
+
+def test_a_board_becomes_a_meter(board_console, fleet, receive):
+    port, flash = board_console
+    one, two = fleet.meters["m1"], fleet.meters["m2"]
+    told: list[tuple[str, int, int]] = []
+    files = dict(one.files) | {"readings.csv": b"0,1\n"}
+
+    joined = join_board(port, files, lambda *step: told.append(step))
+    assert {"main.py", "meter.bin", "wattveil_meter/wire.py"} <= {*joined.copied, "meter.bin"}
+    assert told[-1] == ("", joined.bytes_copied, joined.bytes_copied)
+    assert [step[1] for step in told] == sorted(step[1] for step in told)
+    meter_id, boot = hello(joined.port, one, receive)
+    assert meter_id == b"m1"
+    if flash:
+        expected = firmware_files() | board_files(one.files)
+        assert {name: (flash / name).read_bytes() for name in expected} == expected
+        assert '"demo"' in (flash / "config.json").read_text()
+        assert not (flash / "readings.csv").exists()
+        (flash / "period.bin").write_bytes(b"of m1")
+
+    # again, while the meter runs: Ctrl-C stops it, nothing is copied, it starts again
+    again = join_board(port, one.files)
+    assert (again.copied, again.bytes_copied) == ((), 0)
+    if flash:
+        assert (flash / "period.bin").read_bytes() == b"of m1"
+        (flash / "period.bin").unlink()  # not a file the meter itself would accept
+        join_board(port, one.files)
+    assert hello(joined.port, one, receive)[1] > boot
+
+    # another meter: only what differs, and the old meter's stored period goes
+    if flash:
+        (flash / "period.bin").write_bytes(b"of m1")
+    other = join_board(port, two.files)
+    assert other.copied == ("meter.bin",)
+    assert hello(joined.port, two, receive)[0] == b"m2"
+    if flash:
+        assert not (flash / "period.bin").exists()
+
+
+def test_another_main_and_a_damaged_file(board_console, fleet, receive, greet):
+    port, flash = board_console
+    if flash is None:
+        pytest.skip("needs a hand on the board's files")
+    join_board(port, fleet.meters["m1"].files, main=ECHO)
+    (flash / "wattveil_meter" / "links" / "serial.py").write_bytes(b"half a fi")
+    joined = join_board(port, fleet.meters["m1"].files, main=ECHO)
+    assert joined.copied == ("wattveil_meter/links/serial.py",)
+    with open_serial(port, limit=8192) as link:
+        greet(link)
+        link.write(b"echo")
+        assert receive(link, 1) == [b"echo"]
+
+
+def test_no_space(board_console, fleet, monkeypatch):
+    port, flash = board_console
+    if flash is None:
+        pytest.skip("needs a board without space")
+    monkeypatch.setattr(board, "RESERVE", 1 << 60)
+    with pytest.raises(
+        BoardError, match=r"kB to copy, but \d+ kB of flash are free: remove files"
+    ):
+        join_board(port, fleet.meters["m1"].files)
+    assert not (flash / "main.py").exists()
+
+
+def test_no_raw_repl(emulate, fleet, monkeypatch):
+    monkeypatch.setattr(board, "ENTER_S", 1)
+    meter = emulate("cpython", ECHO)
+    with pytest.raises(BoardError, match=r"no raw REPL .* flash MicroPython again"):
+        join_board(meter.port, fleet.meters["m1"].files)
+
+
+def test_ports_that_cannot_be_opened(emulate, fleet):
+    meter = emulate("cpython", ECHO)
+    with open_serial(meter.port), pytest.raises(BoardError, match="in use by another program"):
+        join_board(meter.port, fleet.meters["m1"].files)
+    with pytest.raises(BoardError, match="no serial port 'E66-not-there'; boards plugged in now"):
+        join_board("E66-not-there", fleet.meters["m1"].files)
+
+
+@pytest.mark.parametrize(
+    ("trace", "advice"),
+    [
+        ("Traceback\n  File\nOSError: 28\n", "flash is full"),
+        ("Traceback\n  File\nOSError: [Errno 28] ENOSPC\n", "flash is full"),
+        ("Traceback\nOSError: 30", "eject"),
+        ("MemoryError: memory allocation failed, allocating 1280 bytes", "out of memory"),
+        ("ValueError: odd", "ValueError: odd"),
+        ("", "an error"),
+    ],
+)
+def test_what_the_board_says_becomes_advice(trace, advice):
+    assert advice in board._advice(trace)
