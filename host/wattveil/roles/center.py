@@ -1,0 +1,228 @@
+"""The control centre: registers meters, and opens one total per period, never anything else.
+
+Rule 4 of the protocol lives here: a certified set of at least Q meters, a period that has ended by
+our own clock and overlaps no other, the request and its epsilon in the ledger before the
+decryption, and one decryption per period, ever. See docs/PROTOCOL.md, "Centre rules".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from gmpy2 import mpz
+
+from wattveil.paillier.ciphertext import NotACiphertext, from_pair
+from wattveil.privacy.law import sum_bounds
+from wattveil.roles.answering import Answering
+from wattveil.roles.common import (
+    Clock,
+    Load,
+    Random,
+    decode_members,
+    equal,
+    error_code,
+    number_of,
+    u64,
+)
+from wattveil.roles.effects import Again, Effect, Save
+from wattveil.roles.folders import CenterConfig
+from wattveil.roles.ledger import SUM_INVALID, Answer, Ledger, Request, digest_of
+from wattveil.roles.suites import suite_of
+from wattveil_meter.fields import unpack
+from wattveil_meter.masks import (
+    closing_certificate,
+    identity_hash,
+    register_mac,
+    registered_mac,
+    time_mac,
+)
+from wattveil_meter.wire import (
+    CENTER,
+    ERROR,
+    OPEN,
+    RELAY_REGISTER,
+    RELAY_TIME,
+    RELAYED_REGISTER,
+    RELAYED_TIME,
+    RELEASED,
+    Message,
+    Refused,
+)
+
+SKEW_S = 300  # how far a registration's tau may be from our clock
+
+log = logging.getLogger("wattveil.center")
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A request between ledger and decryption."""
+
+    peer: str
+    reply: int
+    numbers: list[int]
+    ciphertexts: list[mpz]
+
+
+class Center(Answering):
+    """RELAY_TIME, RELAY_REGISTER and OPEN in; the totals stay here."""
+
+    name = "center"
+
+    def __init__(self, config: CenterConfig, boot: int, clock: Clock, random: Random) -> None:
+        super().__init__(config.record, config.cloud, CENTER, boot, clock)
+        self.config = config
+        self.suite = suite_of(config.record)
+        self.ledger = Ledger(config.record, config.roster)
+        self._random = random
+        self._nonces: dict[int, bytes] = {}  # the last one told to each meter, until it is used
+        self._last_tau: dict[str, int] = {}
+        self._pending: dict[int, _Pending] = {}
+
+    def restore(self, load: Load) -> list[Effect]:
+        """See `common.Role`."""
+        self.ledger.restore(load)
+        self._last_tau = {name: number_of(row) for name, row in load("tau").items()}
+        return super().restore(load)
+
+    def answer(self, peer: str, message: Message) -> list[Effect]:
+        """See `Answering`."""
+        if message.type == OPEN:
+            return self._open(peer, message)
+        if message.type == RELAY_TIME:
+            return self._time(peer, message)
+        if message.type == RELAY_REGISTER:
+            return self._register(peer, message)
+        raise Refused("malformed")
+
+    # --- registration ---------------------------------------------------------------------------
+
+    def _meter(self, payload: bytes, size: int) -> tuple[int, bytes, bytes]:
+        """Number, id and registration key of the meter a relayed message names."""
+        number = number_of(payload[:4])
+        if len(payload) != size:
+            raise Refused("malformed")
+        if not 1 <= number <= len(self.config.roster):
+            raise Refused("unknown_meter")
+        key = self.config.registration_keys[number - 1]
+        return number, self.config.roster[number - 1].encode(), key
+
+    def _time(self, peer: str, message: Message) -> list[Effect]:
+        number, meter_id, key = self._meter(message.payload, 4 + 16)
+        nonce = message.payload[4:]
+        now, running = self.clock.now(), int(self.clock.running)
+        fresh = self._nonces[number] = self._random(16)
+        mac = time_mac(key, self.record, meter_id, nonce, fresh, now, running)
+        payload = u64(now) + bytes((running,)) + fresh + mac
+        return [self.send(peer, message.counter, 0, RELAYED_TIME, payload)]
+
+    def _register(self, peer: str, message: Message) -> list[Effect]:
+        number, meter_id, key = self._meter(message.payload, 4 + 8 + 32 + 32)
+        claim, mac = message.payload[12:44], message.payload[44:]
+        tau = number_of(message.payload[4:12])
+        nonce = self._nonces.pop(number, None)
+        if nonce is None:
+            raise Refused("no_nonce")
+        digest: bytes = identity_hash(meter_id, tau)
+        expected: bytes = register_mac(key, self.record, meter_id, tau, nonce)
+        if not (equal(digest, claim) & equal(expected, mac)):
+            raise Refused("bad_registration")
+        name = self.config.roster[number - 1]
+        if abs(tau - self.clock.now()) > SKEW_S:
+            raise Refused("tau_skew")
+        if tau <= self._last_tau.get(name, -1):
+            raise Refused("tau_not_increasing")
+        self._last_tau[name] = tau
+        log.debug("meter %d registered", number)
+        payload = digest + registered_mac(key, self.record, meter_id, tau, nonce)
+        return [
+            Save("tau", name, u64(tau)),
+            self.send(peer, message.counter, 0, RELAYED_REGISTER, payload),
+        ]
+
+    # --- one total per period -------------------------------------------------------------------
+
+    def _open(self, peer: str, message: Message) -> list[Effect]:
+        start: int = message.start
+        members, certificate, *pairs = unpack(message.payload, 2 + self.suite.ciphertexts)
+        record = self.record
+        expected: bytes = closing_certificate(self.config.dealer_mac, record, start, members)
+        if not equal(expected, certificate):
+            raise Refused("bad_certificate")
+        request = Request(
+            record.fingerprint, record.period_s, members, certificate, digest_of(pairs)
+        )
+        known = self.ledger.requests.get(start)
+        if known is not None and known != request:
+            raise Refused("closed")
+        answer = self.ledger.answers.get(start)
+        if answer is not None:
+            return [self._reply(peer, message.counter, start, answer)]
+        if self.ledger.stopped:
+            raise Refused("stopped")
+        numbers = self._check(start, members) if known is None else self._numbers(members)
+        ciphertexts = self._ciphertexts(pairs)
+        # Nothing was spent so far; from here on the period is closed, whatever happens.
+        effects = self.ledger.debit(start, request) if known is None else []
+        self._pending[start] = _Pending(peer, message.counter, numbers, ciphertexts)
+        return [*effects, Again(("open", start))]
+
+    def _numbers(self, members: bytes) -> list[int]:
+        numbers = decode_members(members, len(self.config.roster))
+        if numbers is None:
+            raise Refused("bad_set")
+        return numbers
+
+    def _check(self, start: int, members: bytes) -> list[int]:
+        self.check_period(start)
+        numbers = self._numbers(members)
+        if len(numbers) < self.record.quorum_count:
+            raise Refused("below_quorum")
+        if self.ledger.closed.overlaps(start, self.record.period_s):
+            raise Refused("overlap")
+        return numbers
+
+    def _ciphertexts(self, pairs: Sequence[bytes]) -> list[mpz]:
+        try:
+            return [from_pair(pair, self.config.key.public) for pair in pairs]
+        except NotACiphertext:
+            raise Refused("not_a_ciphertext") from None
+
+    def resume(self, event: tuple[str, int]) -> list[Effect]:
+        """Decrypt a request that is in the ledger."""
+        _, start = event
+        pending = self._pending.pop(start)
+        record, size = self.record, len(pending.numbers)
+        seeds = [self.config.seeds[number - 1] for number in pending.numbers]
+        total = self.suite.total(record, self.config.key, pending.ciphertexts, seeds, start)
+        epsilon = Fraction(record.epsilon_num, record.epsilon_den)
+        low, high = sum_bounds(
+            size, record.lo, record.hi, record.a, epsilon, bool(record.own_noise)
+        )
+        # A value outside is random or an attack's: it goes nowhere, not even into a log.
+        answer = Answer(total if low <= total <= high else None)
+        effects = self.ledger.settle(start, answer)
+        if answer.total is None:
+            self.refusals.note(SUM_INVALID)
+        if self.ledger.stopped:
+            log.error("%d sums in a row were invalid: the fleet is stopped", self.ledger.streak)
+        log.info("period %d opened over %d of %d", start, size, len(self.config.roster))
+        return [*effects, self._reply(pending.peer, pending.reply, start, answer)]
+
+    def _reply(self, peer: str, reply: int, start: int, answer: Answer) -> Effect:
+        if answer.total is None:
+            return self.send(peer, reply, start, ERROR, error_code(SUM_INVALID))
+        return self.send(peer, reply, start, RELEASED)
+
+    def status(self) -> dict[str, Any]:
+        """See `common.Role`."""
+        return {
+            **super().status(),
+            "releases": self.ledger.releases(),
+            "epsilon_spent": str(self.ledger.spent),
+            "stopped": self.ledger.stopped,
+        }

@@ -1,0 +1,132 @@
+"""One period at the cloud: what came in, the set it closed over, and its rows in the store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from wattveil.roles.common import decode_members, encode_members
+from wattveil.roles.effects import Drop, Effect, Save
+from wattveil_meter.fields import pack, unpack
+
+OPEN, CLOSING, OPENING, DONE = "open", "closing", "opening", "done"
+WRONG_RECORD = "wrong_record"
+RECEIPT = 16  # bytes
+
+
+def receipt(pair: bytes) -> bytes:
+    """What is kept of a report, so that a meter that lost its answer gets it again."""
+    return hashlib.sha256(pair).digest()[:RECEIPT]
+
+
+@dataclass
+class Period:
+    """Everything about one start (UTC s).
+
+    open: meters upload. closing: S is fixed and on disk, the dealer is asked. opening: the
+    ciphertexts are fixed and on disk, the centre is asked. done: only outcome and numbers left.
+    """
+
+    start: int
+    size: int  # of the roster
+    phase: str = OPEN
+    members: bytes = b""  # S once closing
+    outcome: str | None = None
+    opening: bytes = field(default=b"", repr=False)  # payload of OPEN
+    rows: dict[int, list[bytes]] = field(default_factory=dict, repr=False)
+    slots: dict[int, dict[int, bytes]] = field(default_factory=dict, repr=False)
+    reports: dict[int, bytes] = field(default_factory=dict, repr=False)
+    absent: set[int] = field(default_factory=set)
+    stored: bool = False  # the period's own row is on disk
+    ended: float | None = None  # mono when our clock was first seen at or past the end
+    kept: tuple[list[int], list[int], list[int]] = ([], [], [])  # prepared, reported, absent
+    receipts: dict[int, bytes] = field(default_factory=dict, repr=False)  # of reports, once done
+
+    def prepared(self, slots: int) -> list[int]:
+        """Meters whose slots are all stored."""
+        if self.phase == DONE:
+            return self.kept[0]
+        return sorted(number for number, have in self.slots.items() if len(have) == slots)
+
+    def status(self, slots: int) -> dict[str, object]:
+        """Numbers and outcome."""
+        done = self.phase == DONE
+        return {
+            "prepared": self.prepared(slots),
+            "reported": self.kept[1] if done else sorted(self.reports),
+            "absent": self.kept[2] if done else sorted(self.absent),
+            "outcome": self.outcome,
+        }
+
+    def accounted(self) -> bool:
+        """Every meter of the roster has reported or will not."""
+        return len(self.reports) + len(self.absent) == self.size
+
+    # --- the store ------------------------------------------------------------------------------
+
+    def save(self, fingerprint: bytes) -> Save:
+        """The period's own row."""
+        texts = (self.phase.encode(), (self.outcome or "").encode())
+        kept = [encode_members(numbers, self.size) for numbers in self.kept]
+        receipts = b"".join(self.receipts[number] for number in sorted(self.receipts))
+        parts = (*texts, self.size.to_bytes(4, "little"), self.members, *kept, receipts)
+        return Save("period", str(self.start), pack(fingerprint, *parts))
+
+    def drops(self) -> list[Effect]:
+        """All rows but the period's own and the bits."""
+        effects: list[Effect] = [Drop("rows", f"{self.start}:{n}") for n in self.rows]
+        for number, have in self.slots.items():
+            effects += [Drop("slot", f"{self.start}:{number}:{slot}") for slot in have]
+        effects += [Drop("report", f"{self.start}:{n}") for n in self.reports]
+        effects += [Drop("absent", f"{self.start}:{n}") for n in self.absent]
+        if self.opening:
+            effects.append(Drop("opening", str(self.start)))
+        return effects
+
+    def finish(self, outcome: str, slots: int, fingerprint: bytes) -> list[Effect]:
+        """The outcome is known: drop what was collected, keep the numbers."""
+        effects = self.drops()
+        self.kept = (self.prepared(slots), sorted(self.reports), sorted(self.absent))
+        self.receipts = {number: receipt(pair) for number, pair in self.reports.items()}
+        self.phase, self.outcome = DONE, outcome
+        self.rows, self.slots, self.reports, self.absent = {}, {}, {}, set()
+        self.opening = b""
+        return [*effects, self.save(fingerprint)]
+
+
+def restore_periods(
+    load: Mapping[str, Mapping[str, bytes]], pair_bytes: int
+) -> tuple[dict[int, Period], dict[int, bytes]]:
+    """All periods by start, and the fingerprint each belongs to."""
+    periods: dict[int, Period] = {}
+    fingerprints: dict[int, bytes] = {}
+    for key, row in load["period"].items():
+        fingerprint, phase, outcome, size, members, *kept, receipts = unpack(row, 9)
+        meters = int.from_bytes(size, "little")
+        period = Period(int(key), meters, phase.decode(), members, outcome.decode() or None)
+        period.stored = True
+        prepared, reported, absent = (decode_members(b, meters) or [] for b in kept)
+        period.kept = (prepared, reported, absent)
+        for i, number in enumerate(reported):
+            period.receipts[number] = receipts[RECEIPT * i : RECEIPT * (i + 1)]
+        periods[period.start], fingerprints[period.start] = period, fingerprint
+    for key, row in load["rows"].items():
+        start, number = map(int, key.split(":"))
+        pairs = [row[at : at + pair_bytes] for at in range(0, len(row), pair_bytes)]
+        periods[start].rows[number] = pairs
+    for key, row in load["slot"].items():
+        start, number, slot = map(int, key.split(":"))
+        periods[start].slots.setdefault(number, {})[slot] = row
+    for key, row in load["report"].items():
+        start, number = map(int, key.split(":"))
+        periods[start].reports[number] = row
+    for key in load["absent"]:
+        start, number = map(int, key.split(":"))
+        periods[start].absent.add(number)
+    for key, row in load["opening"].items():
+        periods[int(key)].opening = row
+    return periods, fingerprints
+
+
+KINDS = ("period", "rows", "slot", "report", "absent", "opening")

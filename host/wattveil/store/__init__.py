@@ -1,0 +1,5 @@
+"""What a role must not forget: a small durable key-value table, one file and one process each."""
+
+from wattveil.store.sqlite import Store, StoreError
+
+__all__ = ["Store", "StoreError"]

@@ -1,0 +1,186 @@
+"""A whole period, with every role killed at every single effect, and then finished.
+
+One run counts the effects (a transaction or a frame) of each role. Then each run is repeated with
+one role dying at the k-th of them: before a transaction (nothing of it is on disk), after a
+transaction (all of it is, the caller never knows), or instead of a frame. The role comes back
+from its store alone (here in memory: test_runner_process.py kills real processes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plainmeter import PERIOD, START
+from plainworld import World
+from wattveil.roles.effects import Change, Effect, Save
+from wattveil.runners.host import apply
+from wattveil.runners.memory import MemoryNet
+
+TOTAL = 100 + 200 + 300 + 400
+NEXT = START + PERIOD
+
+
+class Killed(Exception):
+    """The process is gone."""
+
+
+@dataclass
+class Fate:
+    """When a role dies: at its k-th effect, before or after it is done. k < 0: never."""
+
+    role: str = ""
+    k: int = -1
+    after: bool = False
+    count: int = 0
+
+    def step(self, role: str, done: bool) -> None:
+        """Called before (done False) and after (True) each effect."""
+        if role != self.role:
+            return
+        if not done:
+            self.count += 1
+        if self.count == self.k and done == self.after:
+            self.k = -1
+            raise Killed
+
+
+@dataclass
+class MortalStore:
+    """A store in front of which a role may die, and the history of what went into it."""
+
+    role: str
+    inner: Any
+    fate: Fate
+    history: list[tuple[str, str, bytes]]
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        changes = list(changes)
+        self.fate.step(self.role, False)
+        self.inner.apply(changes)
+        self.history += [(c.kind, c.key, c.value) for c in changes if isinstance(c, Save)]
+        self.fate.step(self.role, True)
+
+
+class MortalNet(MemoryNet):
+    """Roles that die by their fate and come back from their stores."""
+
+    def __init__(self, world: World, fate: Fate) -> None:
+        self.world, self.fate = world, fate
+        self.history: dict[str, list[tuple[str, str, bytes]]] = {
+            name: [] for name in ("center", "cloud", "dealer")
+        }
+        self.decrypted: list[tuple[int, Any]] = []
+        self.deaths = 0
+        roles = [self._born(name) for name in ("center", "cloud", "dealer")]
+        super().__init__(*roles, self._stores())
+
+    def _stores(self) -> dict[str, Any]:
+        return {
+            name: MortalStore(name, store, self.fate, self.history[name])
+            for name, store in self.world.stores.items()
+        }
+
+    def _born(self, name: str) -> Any:
+        role = self.world.role(name)
+        if name == "center":
+            real = role.suite
+
+            class Watched(type(real)):  # type: ignore[misc]
+                def total(inner, record: Any, key: Any, ciphertexts: Any, *rest: Any) -> int:
+                    self.decrypted.append((rest[-1], tuple(ciphertexts)))
+                    return int(real.total(record, key, ciphertexts, *rest))
+
+            role.suite = Watched()
+        return role
+
+    def carry_out(self, name: str, effects: Iterable[Effect]) -> None:
+        def send(peer: str, frame: bytes) -> None:
+            self.fate.step(name, False)
+            self._frames.append((name, peer, frame))
+            self.fate.step(name, True)
+
+        try:
+            apply(self.roles[name], self.stores[name], effects, send)
+        except Killed:
+            self.deaths += 1
+            self.roles[name] = self._born(name)
+            self.stores = self._stores()
+            # the sockets went down with it: the cloud notices either way
+            peers = ("center", "dealer") if name == "cloud" else (name,)
+            for peer in peers:
+                for up in (False, True):
+                    self.carry_out("cloud", self.roles["cloud"].linked(peer, up))
+
+
+def run(root: Path, fate: Fate) -> tuple[World, MortalNet]:
+    """Two periods of four honest meters that repeat what is not answered."""
+    world = World(root, disk=False)
+    net = MortalNet(world, fate)
+    meters = list(world.meters.values())
+
+    def until_done() -> None:
+        for _ in range(6):
+            for meter in meters:
+                meter.unanswered = 0
+            net.settle(meters)
+            world.clock.seconds += 6
+            net.tick()
+
+    for meter in meters:
+        meter.register().prepare(START)
+    until_done()
+    for start in (START, NEXT):
+        world.end(start)
+        for meter in meters:
+            assert not meter.errors
+            meter.report(start, 100 * meter.secrets.number)
+            if start == START:
+                meter.prepare(NEXT)
+        until_done()
+    return world, net
+
+
+def check(world: World, net: MortalNet) -> None:
+    for start in (START, NEXT):
+        assert net.roles["cloud"].status()["periods"][start]["outcome"] == "released"
+        release = net.roles["center"].status()["releases"][start]
+        assert release["total_wh"] == TOTAL
+        assert release["members"] == [1, 2, 3, 4]
+        # at most one closing, one set of ciphertexts, one release ever went to disk
+        for role, kind in [("dealer", "closing"), ("center", "ledger"), ("center", "answer")]:
+            rows = {v for k, key, v in net.history[role] if (k, key) == (kind, str(start))}
+            assert len(rows) == 1, (role, kind)
+        openings = {v for k, key, v in net.history["cloud"] if (k, key) == ("opening", str(start))}
+        assert len(openings) == 1
+        assert len({c for s, c in net.decrypted if s == start}) == 1
+        # a row is never drawn twice
+        for number in world.meters:
+            key = f"{start}:{number}"
+            assert len({v for k, i, v in net.history["cloud"] if (k, i) == ("rows", key)}) == 1
+    assert net.roles["center"].status()["epsilon_spent"] == "1"
+    assert net.roles["dealer"].status()["closings"] == {START: 4, NEXT: 4}
+
+
+ROLES = ("center", "dealer", "cloud")
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("role", ROLES)
+def test_killed_at_every_effect(tmp_path: Path, role: str, after: bool) -> None:
+    fate = Fate(role)
+    world, net = run(tmp_path / "whole", fate)
+    check(world, net)
+    world.close()
+    effects = fate.count
+    assert effects > {"center": 15, "dealer": 3, "cloud": 90}[role]
+    for k in range(1, effects + 1):
+        fate = Fate(role, k, after)
+        world, net = run(tmp_path / str(k), fate)
+        assert net.deaths == 1, k
+        check(world, net)
+        world.close()
