@@ -42,9 +42,10 @@ def uint(value):
     """Shortest little-endian form of an integer >= 0; zero is the empty string."""
     size = 0
     rest = value
-    while rest:
-        size += 1
-        rest >>= 8
+    for step in (64, 8, 1):  # a modulus has 256 bytes or more: not one shift each
+        while rest >> (8 * step - 8):
+            size += step
+            rest >>= 8 * step
     return int(value).to_bytes(size, "little")
 
 

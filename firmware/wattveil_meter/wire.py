@@ -182,20 +182,16 @@ class Channel:
 
 FLAG, ESCAPE = 0x7E, 0x7D
 # REPL control bytes (1-4), line ends a terminal may translate, XON/XOFF, and the two of the stuffing
-_STUFFED = b"\x01\x02\x03\x04\x0a\x0d\x11\x13\x7d\x7e"
+_STUFFED = b"\x7d\x7e\x01\x02\x03\x04\x0a\x0d\x11\x13"
 SERIAL_LIMIT = HEADER_BYTES + METER_LIMIT + TAG_BYTES
 
 
 def stuff(frame):
     """Frame -> bytes for a serial line: FLAG, escaped (frame, CRC-32 little-endian), FLAG."""
-    out = bytearray((FLAG,))
-    for byte in frame + struct.pack("<I", crc32(frame) & 0xFFFFFFFF):
-        if byte in _STUFFED:
-            out.append(ESCAPE)
-            byte ^= 0x20
-        out.append(byte)
-    out.append(FLAG)
-    return bytes(out)
+    out = frame + struct.pack("<I", crc32(frame) & 0xFFFFFFFF)
+    for byte in _STUFFED:  # ESCAPE first; what the others become is in no need of stuffing
+        out = out.replace(bytes((byte,)), bytes((ESCAPE, byte ^ 0x20)))
+    return bytes((FLAG,)) + out + bytes((FLAG,))
 
 
 class Deframer:
@@ -212,20 +208,26 @@ class Deframer:
     def feed(self, data):
         """All frames completed by `data` (any number of bytes)."""
         frames = []
-        for byte in data:
-            if byte == FLAG:
+        for i, part in enumerate(bytes(data).split(bytes((FLAG,)))):
+            if i:
                 self._finish(frames)
-            elif not self._inside or self._over:
-                pass
-            elif byte == ESCAPE:
-                self._escaped = True
-            else:
-                if self._escaped:
-                    byte ^= 0x20
-                    self._escaped = False
-                self._buffer.append(byte)
-                self._over = len(self._buffer) > self._limit
+            if part and self._inside and not self._over:
+                self._take(part)
         return frames
+
+    def _take(self, part):
+        """Bytes between flags; an ESCAPE may be the last of one call and act in the next."""
+        for i, piece in enumerate(part.split(bytes((ESCAPE,)))):
+            if i:
+                self._escaped = True
+            if piece:
+                at = 0
+                if self._escaped:
+                    self._buffer.append(piece[0] ^ 0x20)
+                    self._escaped = False
+                    at = 1
+                self._buffer += piece[at:]
+        self._over = len(self._buffer) > self._limit
 
     def _finish(self, frames):
         data = self._buffer

@@ -257,6 +257,17 @@ def test_the_boot_counter_is_stored_before_anything_leaves():
     assert meter.drbg.bytes(32) != again.drbg.bytes(32)  # same entropy, another boot
 
 
+def test_a_meter_that_fails_its_self_test_only_says_so():
+    record = support.record()
+    peers = Peers(record)
+    meter, _, clock = make_meter(record)
+    meter._about = ("test 1", "0.1.0", "portable", "arithmetic")
+    assert drive(meter, peers) == [wire.HELLO]
+    clock.value += 60001
+    assert drive(meter, peers) == [wire.HELLO]
+    assert meter.state == "unfit" and b"arithmetic" in peers.hello
+
+
 def test_packages_are_checked():
     record = support.record()
     for bad in (b"", support.secrets()[:-1], support.secrets() + b"\0"):

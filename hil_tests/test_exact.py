@@ -1,0 +1,95 @@
+"""A whole demo over serial ports on real MicroPython: what is released is exactly d + xi.
+
+A test-only main records every share xi_ij that a meter draws; the bits b_ij come from the cloud's
+store, which no other role can read. Their scalar product must be what the released total is off by.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from wattveil.demo.plan import DemoOptions, Plan, make_plan
+from wattveil.demo.run import run_demo
+from wattveil.fleet.runtime import RuntimeMissing, find_runtime
+from wattveil.store import Store
+
+MAIN = Path(__file__).with_name("recording_main.py")
+
+
+def drawn(folder: Path) -> dict[int, list[int]]:
+    """start -> the shares drawn for it, in order: slot 1 .. gamma, then own noise."""
+    shares: dict[int, list[int]] = {}
+    for line in (folder / "shares.csv").read_text().splitlines():
+        if line.startswith("start "):
+            current = shares.setdefault(int(line[6:]), [])
+            assert not current, "a period was begun twice"
+        else:
+            current.append(int(line))
+    return shares
+
+
+def noise_of(plan: Plan, root: Path, start: int, members: list[int]) -> int:
+    """Sum of b_ij xi_ij (and own shares) over the meters that reported."""
+    with Store(root / "fleet" / "cloud" / "state.db") as store:
+        bits = {key: int.from_bytes(value, "little") for key, value in store.load("bits").items()}
+    total = 0
+    for number in members:
+        shares = drawn(root / "fleet" / "meters" / plan.roster[number - 1])[start]
+        assert len(shares) == plan.settings.gamma + plan.settings.own_noise
+        total += shares[bits[f"{start}:{number}"]]
+        total += sum(shares[plan.settings.gamma :])
+    return total
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        DemoOptions(meters=12, periods=4, bits=2048, gamma=8, runtime="micropython"),
+        DemoOptions(meters=4, periods=4, bits=2048, gamma=8, runtime="micropython-arm"),
+        DemoOptions(
+            meters=5,
+            periods=3,
+            bits=1024,
+            gamma=3,
+            runtime="micropython",
+            noise="discrete",
+            own_noise=True,
+            drop="0.2",
+            delta=300,
+        ),
+        DemoOptions(meters=3, periods=2, bits=1024, gamma=1, runtime="cpython", row_check=False),
+    ],
+    ids=["micropython", "micropython-arm", "micropython-discrete-own-drop", "cpython"],
+)
+def test_released_minus_true_is_the_chosen_noise(options: DemoOptions, tmp_path: Path) -> None:
+    if options.runtime != "cpython":
+        try:
+            find_runtime(str(options.runtime))
+        except RuntimeMissing as missing:
+            pytest.skip(str(missing))
+    plan = make_plan(options)
+    result = run_demo(plan, root=tmp_path, main=MAIN)
+    json.dumps(result)
+    assert [row["refused"] for row in result["periods"]] == [None] * options.periods
+    assert result["runtime"][0]["name"] == options.runtime
+    assert sum(entry["meters"] for entry in result["runtime"]) == options.meters
+    for start, row in zip(plan.starts, result["periods"], strict=True):
+        members = plan.expected(start)
+        assert row["reported"] == len(members)
+        assert row["true_wh"] == sum(plan.clamped(n, start) or 0 for n in members)
+        assert row["noise_wh"] == noise_of(plan, tmp_path, start, members)
+    assert result["epsilon_spent"] == options.periods
+
+
+def test_the_firmware_has_no_hook() -> None:
+    """Nothing in firmware/ records or injects noise: the words of this test's main are not there."""
+    firmware = Path(__file__).parent.parent / "firmware"
+    for path in firmware.glob("**/*.py"):
+        if "typings" in path.parts:
+            continue
+        text = path.read_text()
+        for word in ("shares.csv", "Recorder", "getenv", "environ", "exec(", "eval("):
+            assert word not in text, f"{path}: {word}"

@@ -1,0 +1,240 @@
+"""The `wattveil` command. Exit codes: 0 done (a refusal the rules ask for included), 2 bad usage or
+input, 1 anything else."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from wattveil import __version__
+from wattveil.demo.plan import LINKS, RUNTIMES, DemoOptions
+from wattveil.fleet.settings import NOISES, SUITES
+
+ROLES = ("center", "cloud", "dealer")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] and arguments[0] in ROLES:  # a parser of its own: see runners/process.py
+        from wattveil.runners import process
+
+        return process.main(arguments)
+    parsed = parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = parsed.run
+    try:
+        return run(parsed)
+    except KeyboardInterrupt:
+        print("wattveil: interrupted", file=sys.stderr)
+        return 1
+    except (ValueError, FileExistsError) as error:  # what the user gave; includes DataError
+        print(f"wattveil: {error}", file=sys.stderr)
+        return 2
+    except (OSError, RuntimeError) as error:
+        print(f"wattveil: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line but for the roles' options."""
+    top = argparse.ArgumentParser(
+        prog="wattveil",
+        description="Smart meters whose single readings nobody can see, and their noisy totals.",
+        epilog="Roles as processes: wattveil center|cloud|dealer --help",
+    )
+    top.add_argument("--version", action="version", version=f"wattveil {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _demo(commands.add_parser("demo", help="all roles and a whole fleet on this machine"))
+    _keygen(commands.add_parser("keygen", help="make a fleet: keys, record, folders of all roles"))
+    _inspect(
+        commands.add_parser("inspect", help="show what a key, record or fleet is; no secrets")
+    )
+    for role in ROLES:
+        commands.add_parser(role, help=f"run the {role} of a fleet (wattveil {role} --help)")
+    _vectors(commands.add_parser("vectors", help="check protocol test vectors"))
+    _bench(commands.add_parser("bench", help="time it, with checked answers and ratios"))
+    return top
+
+
+def _fleet_options(parse: argparse.ArgumentParser, quorum: str) -> None:
+    default = DemoOptions
+    parse.add_argument("--suite", choices=SUITES, default=default.suite)
+    parse.add_argument("--noise", choices=NOISES, default=default.noise)
+    parse.add_argument("--bits", type=int, default=default.bits, help="of the Paillier modulus")
+    parse.add_argument("--gamma", type=int, default=default.gamma, help="slots of a noise row")
+    parse.add_argument("--epsilon", default=default.epsilon, help="privacy cost of one period")
+    parse.add_argument("--delta", type=int, default=default.delta, metavar="WH",
+                       help="largest reading of one period, Wh, from the connection limit")  # fmt: skip
+    parse.add_argument("--quorum", default=quorum, help="share of the roster a total needs")
+    parse.add_argument("--colluding", type=int, default=default.colluding, metavar="C",
+                       help="meters that may collude or add no noise")  # fmt: skip
+    parse.add_argument("--insecure-test-key", action="store_true", help="allow tiny keys")
+    parse.add_argument("--no-row-check", action="store_true",
+                       help="skip the check of the cloud's rows: gives up all protection against a "
+                       "cloud that sends all-zero rows to remove the noise")  # fmt: skip
+    parse.add_argument("--own-noise", action="store_true",
+                       help="one more noise share, out of reach of cloud and centre together")  # fmt: skip
+
+
+def _demo(parse: argparse.ArgumentParser) -> None:
+    default = DemoOptions
+    parse.add_argument("--meters", type=int, default=default.meters, metavar="N")
+    parse.add_argument("--periods", type=int, default=default.periods, metavar="K")
+    _fleet_options(parse, default.quorum)
+    parse.add_argument("--drop", default=default.drop, help="share of meters silent each period")
+    parse.add_argument("--data", type=Path, help="CSV meter_id,timestamp,wh (plain or gzip)")
+    parse.add_argument("--stamp", choices=("start", "end"), default="start",
+                       help="what a timestamp in --data marks")  # fmt: skip
+    parse.add_argument("--skip-bad", action="store_true", help="count bad readings as absent")
+    parse.add_argument("--runtime", choices=RUNTIMES, help="what the emulated meters run on")
+    parse.add_argument("--port", action="append", default=[], metavar="ID",
+                       help="a real board, by USB serial number or path (repeatable)")  # fmt: skip
+    parse.add_argument("--link", choices=LINKS, default=default.link)
+    parse.add_argument("--deadline", type=float, default=default.deadline, metavar="S",
+                       help="seconds after a period's end until missing meters are given up")  # fmt: skip
+    parse.add_argument("--seed-data", type=int, default=default.seed_data, metavar="N",
+                       help="of the household model and of --drop; never of keys or noise")  # fmt: skip
+    parse.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+    parse.set_defaults(run=_run_demo)
+
+
+def _run_demo(args: argparse.Namespace) -> int:
+    from wattveil.demo.plan import make_plan
+    from wattveil.demo.run import run_demo
+    from wattveil.demo.screen import Quiet, Screen
+
+    options = DemoOptions(
+        meters=args.meters,
+        periods=args.periods,
+        suite=args.suite,
+        noise=args.noise,
+        bits=args.bits,
+        gamma=args.gamma,
+        epsilon=args.epsilon,
+        delta=args.delta,
+        quorum=args.quorum,
+        colluding=args.colluding,
+        drop=args.drop,
+        data=args.data,
+        stamp=args.stamp,
+        skip_bad=args.skip_bad,
+        runtime=args.runtime,
+        ports=tuple(args.port),
+        link=args.link,
+        deadline=args.deadline,
+        seed_data=args.seed_data,
+        insecure_test_key=args.insecure_test_key,
+        row_check=not args.no_row_check,
+        own_noise=args.own_noise,
+    )
+    plan = make_plan(options)
+    with Quiet() if args.json else Screen() as screen:
+        result = run_demo(plan, screen)
+    if args.json:
+        print(json.dumps(result, indent=1))
+    return 0
+
+
+def _keygen(parse: argparse.ArgumentParser) -> None:
+    parse.add_argument("--out", type=Path, required=True, help="new folder of the fleet")
+    who = parse.add_mutually_exclusive_group()
+    who.add_argument("--meters", type=int, default=12, metavar="N", help="meter-0001 ...")
+    who.add_argument("--roster", type=Path, metavar="FILE", help="meter ids, one a line")
+    parse.add_argument("--period", type=int, default=1800, metavar="S", help="length, seconds")
+    _fleet_options(parse, DemoOptions.quorum)
+    parse.set_defaults(run=_run_keygen)
+
+
+def _run_keygen(args: argparse.Namespace) -> int:
+    from wattveil.fleet.provision import provision
+    from wattveil.fleet.settings import FleetSettings
+    from wattveil.paillier.keyfile import save_public
+    from wattveil.paillier.keys import check_bits, generate
+
+    console = Console(stderr=True)
+    warning = check_bits(args.bits, args.insecure_test_key)
+    if warning:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+    ids = [f"meter-{n:04}" for n in range(1, args.meters + 1)]
+    if args.roster:
+        ids = [line.strip() for line in args.roster.read_text().splitlines() if line.strip()]
+    settings = FleetSettings(
+        delta=args.delta,
+        epsilon=args.epsilon,
+        quorum=args.quorum,
+        colluding=args.colluding,
+        gamma=args.gamma,
+        suite=args.suite,
+        noise=args.noise,
+        bits=args.bits,
+        row_check=not args.no_row_check,
+        own_noise=args.own_noise,
+        period_s=args.period,
+    )
+    settings.check(len(ids))
+    with console.status("looking for safe primes") as status:
+
+        def tested(count: int) -> None:
+            status.update(f"looking for safe primes: {count} candidates tested")
+
+        key = generate(args.bits, tested, insecure_test_key=args.insecure_test_key)
+    fleet = provision(args.out, key, ids, settings)
+    save_public(key.public, args.out / "public.json")
+    print(f"key      {key.public.fingerprint.hex()}  {args.bits} bits")
+    print(f"record   {fleet.record.fingerprint.hex()}")
+    print(f"fleet    {fleet.record.fleet.hex()}  {len(ids)} meters, quorum "
+          f"{fleet.record.quorum_count}")  # fmt: skip
+    print(
+        f"folders  {args.out}/center, cloud, dealer, meters/ID: one machine each, then delete them"
+    )
+    return 0
+
+
+def _inspect(parse: argparse.ArgumentParser) -> None:
+    parse.add_argument("path", type=Path, help="fleet or role folder, record, key or table file")
+    parse.set_defaults(run=_run_inspect)
+
+
+def _run_inspect(args: argparse.Namespace) -> int:
+    from wattveil.fleet.inspect import describe
+
+    for line in describe(args.path):
+        print(line)
+    return 0
+
+
+def _vectors(parse: argparse.ArgumentParser) -> None:
+    parse.add_argument("action", choices=("check",))
+    parse.add_argument("folder", type=Path, metavar="DIR", help="docs/vectors")
+    parse.set_defaults(run=_run_vectors)
+
+
+def _run_vectors(args: argparse.Namespace) -> int:
+    from wattveil import vectors
+
+    return vectors.main(args.folder)
+
+
+def _bench(parse: argparse.ArgumentParser) -> None:
+    parse.add_argument("what", choices=("meter", "host", "all"))
+    parse.add_argument("--bits", default="2048", metavar="LIST", help="e.g. 1024,2048")
+    parse.add_argument("--gamma", default="20", metavar="LIST")
+    parse.add_argument("--runtime", default="micropython,micropython-arm", metavar="LIST")
+    parse.add_argument("--repeats", type=int, default=5)
+    parse.add_argument("--json", action="store_true")
+    parse.set_defaults(run=_run_bench)
+
+
+def _run_bench(args: argparse.Namespace) -> int:
+    from wattveil import bench
+
+    return bench.main(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

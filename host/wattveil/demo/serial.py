@@ -1,0 +1,174 @@
+"""`--link serial`: roles in processes of their own, meters behind serial ports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wattveil.demo.plan import Plan
+from wattveil.demo.processes import RoleFailed, RoleProcess
+from wattveil.demo.screen import Quiet
+from wattveil.fleet.board import join_board
+from wattveil.fleet.emulated import EmulatedMeter
+from wattveil.fleet.provision import Fleet
+from wattveil.fleet.replay import write_readings
+from wattveil_meter.meter import Package
+from wattveil_meter.sensors.demo import seal_reading
+
+POLL_S = 0.05
+# No meter has made any step for this long: the rest have failed. A Pico on portable arithmetic
+# needs tens of seconds for a slot at 3072 bits.
+STUCK_S = 120.0
+
+
+class SerialDemo:
+    """Processes on this machine, and boards. A driver of `run`: start, prepare, close, status."""
+
+    def __init__(
+        self, plan: Plan, fleet: Fleet, root: Path, screen: Quiet, main: Path | None = None
+    ) -> None:
+        self._plan = plan
+        self._fleet = fleet
+        self._screen = screen
+        self.meters: dict[int, EmulatedMeter] = {}
+        self.roles: dict[str, RoleProcess] = {}
+        self._main = main
+        self._root = root
+
+    def start(self) -> None:
+        """Start everything and wait until all meters have registered."""
+        center, dealer = (f"unix:{self._root / name}.sock" for name in ("center", "dealer"))
+        self._role("dealer", "--listen", dealer)
+        self._role("center", "--listen", center)
+        peers = ("--peer", f"center={center}", "--peer", f"dealer={dealer}")
+        self._role("cloud", *peers, "--deadline", str(self._plan.options.deadline))
+        self._set_clocks(self._plan.starts[0])
+        self._start_meters()
+        self._wait("registering meters", lambda n, m: m["state"] == "registered")
+
+    def prepare(self, start: int) -> None:
+        """Wait until every meter that can has prepared this period."""
+        key = str(start)
+
+        def ready(number: int, meter: dict[str, Any]) -> bool:
+            period = self._cloud["periods"].get(key, {"prepared": (), "absent": ()})
+            return number in period["prepared"] or number in period["absent"]
+
+        self._wait("preparing noise and blinding", ready)
+
+    def finish(self, start: int) -> None:
+        """Let the period end, and wait until its total is released or refused."""
+        self.prepare(start)
+        self._set_clocks(start + self._plan.settings.period_s)
+        limit = time.monotonic() + self._plan.options.deadline + STUCK_S
+        expected = len(self._plan.expected(start))
+        while True:
+            period = self.cloud_status()["periods"].get(str(start), {})
+            if period.get("outcome"):
+                return
+            self._screen.step("reporting", len(period.get("reported", ())), expected)
+            if time.monotonic() > limit:
+                raise RoleFailed(
+                    f"the cloud never closed the period; see {self.roles['cloud'].log}"
+                )
+            time.sleep(POLL_S)
+
+    def cloud_status(self) -> dict[str, Any]:
+        """The cloud's own words."""
+        return self.roles["cloud"].ask(status=True)
+
+    def center_status(self) -> dict[str, Any]:
+        """The centre's own words."""
+        return self.roles["center"].ask(status=True)
+
+    def close(self) -> None:
+        """Stop all that was started here."""
+        for meter in self.meters.values():
+            meter.close()
+        for role in self.roles.values():
+            role.stop()
+
+    def _role(self, name: str, *arguments: str) -> None:
+        self.roles[name] = RoleProcess(name, self._fleet.role_folder(name), *arguments)
+
+    def _set_clocks(self, now: int) -> None:
+        # the centre last: it is the one the meters learn the time from
+        for name in ("dealer", "cloud", "center"):
+            self.roles[name].ask(clock=now, running=False)
+
+    def _start_meters(self) -> None:
+        plan, total = self._plan, len(self._plan.roster)
+        boards = dict(zip(reversed(range(1, total + 1)), plan.options.ports, strict=False))
+        for number, name in enumerate(plan.roster, 1):
+            if number in boards:
+                continue
+            folder = self._fleet.meter_folder(name)
+            write_readings(folder, plan.readings[name].items())
+            meter = EmulatedMeter(folder, plan.runtime, main=self._main)
+            self.meters[number] = meter
+            meter.start()
+            self.roles["cloud"].ask(attach=[{"port": meter.port}])
+            self._screen.step(f"starting meters ({plan.runtime})", number, total)
+        for number, port in boards.items():
+            self._join(number, port)
+
+    def _join(self, number: int, port: str) -> None:
+        """Provision a real board over its cable and hand it its readings, sealed, by the cloud."""
+        name = self._plan.roster[number - 1]
+        package = self._fleet.meters[name]
+
+        def progress(file: str, done: int, total: int) -> None:
+            self._screen.step(f"provisioning {port} as {name}: {file} (bytes)", done, total)
+
+        joined = join_board(port, package.files, progress)
+        secrets = Package(package.files["record.bin"], package.files["meter.bin"])
+        key, fleet = secrets.registration_key, secrets.record.fleet
+        sealed = {
+            str(start): seal_reading(key, fleet, start, wh).hex()
+            for start, wh in self._plan.readings[name].items()
+        }
+        self.roles["cloud"].ask(readings={str(number): sealed})
+        self.roles["cloud"].ask(attach=[{"port": joined.port}])
+
+    def _wait(self, text: str, ready: Any) -> None:
+        """Poll the cloud until `ready(number, meter)` for all meters that are still alive."""
+        progress: object = None
+        since = time.monotonic()
+        while True:
+            self._cloud = self.cloud_status()
+            states = {int(n): m for n, m in self._cloud["meters"].items()}
+            done = [n for n, m in states.items() if ready(n, m)]
+            dead = [n for n, m in self.meters.items() if not m.alive() and n not in done]
+            self._screen.step(text, len(done), len(states))
+            if len(done) + len(dead) >= len(states):
+                return
+            now = (len(done), len(dead))
+            if now != progress:
+                progress, since = now, time.monotonic()
+            if time.monotonic() - since > STUCK_S:
+                if not done:
+                    raise RoleFailed(self._why())
+                return
+            time.sleep(POLL_S)
+
+    def _why(self) -> str:
+        for number, meter in self.meters.items():
+            log = meter.log().strip()
+            if log:
+                return f"no meter works; meter {number} says:\n{log[-2000:]}"
+        return f"no meter works; see {self.roles['cloud'].log}"
+
+
+@contextmanager
+def serial_demo(
+    plan: Plan, fleet: Fleet, root: Path, screen: Quiet, main: Path | None = None
+) -> Iterator[SerialDemo]:
+    """A SerialDemo that stops whatever it started."""
+    demo = SerialDemo(plan, fleet, root, screen, main)
+    try:
+        yield demo
+    finally:
+        demo.close()
