@@ -38,7 +38,7 @@ class Process:
     def __init__(self, world: World, name: str, *arguments: str) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, "-m", "wattveil.runners.process", name, "--control"]
-        command += ["--folder", str(world.root / name), "--synchronous", "NORMAL", *arguments]
+        command += ["--state-dir", str(world.root / name), "--synchronous", "NORMAL", *arguments]
         self.popen = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0
         )

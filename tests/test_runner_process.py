@@ -162,12 +162,12 @@ def test_messages_instead_of_tracebacks(
 ) -> None:
     world = World(tmp_path)
     world.write_folders()
-    dealer = ["dealer", "--folder", str(tmp_path / "dealer")]
+    dealer = ["dealer", "--state-dir", str(tmp_path / "dealer")]
     for arguments, message in [
         ([*dealer, "--listen", "tcp:nowhere"], "an address is"),
         ([*dealer, "--peer", "center=unix:/x"], "the cloud connects to"),
-        (["cloud", "--folder", str(tmp_path / "cloud"), "--peer", "x=unix:/x"], "connects to"),
-        (["cloud", "--folder", str(tmp_path / "dealer")], "meters.json"),
+        (["cloud", "--state-dir", str(tmp_path / "cloud"), "--peer", "x=unix:/x"], "connects to"),
+        (["cloud", "--state-dir", str(tmp_path / "dealer")], "meters.json"),
     ]:
         assert process.main(arguments) == process.UNUSABLE
         assert message in capsys.readouterr().err
@@ -178,6 +178,31 @@ def test_messages_instead_of_tracebacks(
     (tmp_path / "dealer" / "record.bin").write_bytes(b"junk")
     assert process.main(dealer) == process.UNUSABLE
     assert "not valid" in capsys.readouterr().err
+
+
+def test_options_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "cloud.toml"
+    config.write_text(
+        f'state-dir = "{tmp_path}"\npeer = ["center=unix:/c", "dealer=unix:/d"]\ndeadline = 7\n'
+    )
+    got = process.parse_arguments(["cloud", "--config", str(config), "--deadline", "9"])
+    assert got.state_dir == tmp_path
+    assert got.peer == ["center=unix:/c", "dealer=unix:/d"]
+    assert got.deadline == 9  # the command line has the last word
+    for text, message in [
+        ("listen =", "cloud.toml: Invalid"),
+        ("control = true", "a text"),
+        ("port=[{}]", "a"),
+    ]:
+        config.write_text(text)
+        assert process.main(["cloud", "--config", str(config)]) == process.UNUSABLE
+        assert message in capsys.readouterr().err
+    config.write_text("speed = 3")
+    with pytest.raises(SystemExit) as stopped:
+        process.main(["cloud", "--config", str(config)])
+    assert stopped.value.code == 2
+    assert process.main(["dealer"]) == process.UNUSABLE
+    assert "--state-dir" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "unix:relative", "tcp:host", "tcp:host:99999", "ftp:x:1"])

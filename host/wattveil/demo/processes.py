@@ -22,7 +22,7 @@ class RoleProcess:
         self.role = role
         self.log = folder / "log.txt"
         self._command = [sys.executable, "-m", "wattveil.runners.process", role]
-        self._command += ["--folder", str(folder), "--control", *arguments]
+        self._command += ["--state-dir", str(folder), "--control", *arguments]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 

@@ -1,6 +1,6 @@
 """One role in a process of its own.
 
-    python -m wattveil.runners.process ROLE --folder DIR [--listen ADDR] [--peer NAME=ADDR]...
+    python -m wattveil.runners.process ROLE --state-dir DIR [--listen ADDR] [--peer NAME=ADDR]...
         [--port PORT]... [--control] [--deadline S] [--synchronous FULL|NORMAL]
 
 ADDR is unix:/path or tcp:host:port. What a peer sends is never trusted: garbage, huge lengths and
@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,9 +58,10 @@ def build(
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parse = argparse.ArgumentParser(prog="python -m wattveil.runners.process")
+    parse = argparse.ArgumentParser(prog="wattveil")
     parse.add_argument("role", choices=ROLES)
-    parse.add_argument("--folder", type=Path, required=True, help="the role's folder")
+    parse.add_argument("--state-dir", type=Path, help="the role's folder, from wattveil keygen")
+    parse.add_argument("--config", type=Path, help="TOML file with any of these options")
     parse.add_argument("--listen", help="unix:/path or tcp:host:port")
     parse.add_argument("--peer", action="append", default=[], help="center=ADDR, dealer=ADDR")
     parse.add_argument("--port", action="append", default=[], help="a meter's serial port")
@@ -68,6 +70,37 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--synchronous", choices=("FULL", "NORMAL"), default="FULL")
     parse.add_argument("--log", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     return parse
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, after the options in the file --config names; ConfigError."""
+    parse = parser()
+    arguments = parse.parse_args(argv)
+    if arguments.config is not None:
+        given = list(sys.argv[1:] if argv is None else argv)
+        role = given.index(arguments.role)
+        given[role + 1 : role + 1] = _options_of(arguments.config)
+        arguments = parse.parse_args(given)
+    if arguments.state_dir is None:
+        raise ConfigError("--state-dir is missing: the role's folder, from wattveil keygen")
+    return arguments
+
+
+def _options_of(path: Path) -> list[str]:
+    """A TOML file as the options it stands for: `listen = "unix:/x"`, `peer = ["center=…"]`."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    options = []
+    for name, value in table.items():
+        for one in value if isinstance(value, list) else [value]:
+            if not isinstance(one, (str, int, float)) or isinstance(one, bool):
+                raise ConfigError(f"{path}: {name}: a text, a number or a list of them, please")
+            options.append(f"--{name}={one}")
+    return options
 
 
 def _check_address(text: str) -> None:
@@ -93,8 +126,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.listen:
         _check_address(arguments.listen)
     clock = ControlledClock() if arguments.control else SystemClock()
-    with Store(arguments.folder / "state.db", arguments.synchronous) as store:
-        role, first = build(arguments.role, arguments.folder, store, clock, arguments.deadline)
+    with Store(arguments.state_dir / "state.db", arguments.synchronous) as store:
+        role, first = build(arguments.role, arguments.state_dir, store, clock, arguments.deadline)
         runner = Runner(role, store, open_serial)
         with contextlib.closing(runner):
             for sign in (signal.SIGTERM, signal.SIGINT):
@@ -113,14 +146,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit status."""
-    arguments = parser().parse_args(argv)
-    logging.basicConfig(
-        level=arguments.log, format=f"%(asctime)s {arguments.role} %(levelname)s %(message)s"
-    )
     try:
+        arguments = parse_arguments(argv)
+        logging.basicConfig(
+            level=arguments.log, format=f"%(asctime)s {arguments.role} %(levelname)s %(message)s"
+        )
         run(arguments)
     except (ConfigError, StoreError, InvalidKey, InsecureKeyFile, OSError) as error:
-        print(f"{arguments.role}: {error}", file=sys.stderr)
+        print(f"wattveil: {error}", file=sys.stderr)
         return UNUSABLE
     return 0
 
