@@ -18,6 +18,7 @@ from wattveil.links.serial import open_serial
 from wattveil.paillier.keys import generate
 from wattveil_meter.fields import unpack
 from wattveil_meter.meter import Package
+from wattveil_meter.store import FRESH, checked
 from wattveil_meter.wire import CLOUD, HELLO, Channel, Refused
 
 ECHO = Path(__file__).parent / "echo_main.py"
@@ -64,28 +65,26 @@ def test_a_board_becomes_a_meter(board_console, fleet, receive):
     assert meter_id == b"m1"
     if flash:
         expected = firmware_files() | board_files(one.files)
+        for name in FRESH:  # the meter has started since
+            del expected[name]
         assert {name: (flash / name).read_bytes() for name in expected} == expected
         assert '"demo"' in (flash / "config.json").read_text()
         assert not (flash / "readings.csv").exists()
-        (flash / "period.bin").write_bytes(b"of m1")
 
-    # again, while the meter runs: Ctrl-C stops it, nothing is copied, it starts again
+    # again, while the meter runs: Ctrl-C stops it, nothing is copied, its counters go on
     again = join_board(port, one.files)
     assert (again.copied, again.bytes_copied) == ((), 0)
-    if flash:
-        assert (flash / "period.bin").read_bytes() == b"of m1"
-        (flash / "period.bin").unlink()  # not a file the meter itself would accept
-        join_board(port, one.files)
     assert hello(joined.port, one, receive)[1] > boot
 
-    # another meter: only what differs, and the old meter's stored period goes
+    # another meter: only what differs, and the old meter's state goes with its keys
     if flash:
         (flash / "period.bin").write_bytes(b"of m1")
     other = join_board(port, two.files)
-    assert other.copied == ("meter.bin",)
-    assert hello(joined.port, two, receive)[0] == b"m2"
+    assert other.copied[-1] == "meter.bin"
+    assert {"boot.bin", "meter.bin"} <= set(other.copied) <= {*FRESH, "meter.bin"}
+    assert hello(joined.port, two, receive) == (b"m2", 1)
     if flash:
-        assert not (flash / "period.bin").exists()
+        assert (flash / "period.bin").read_bytes() == checked(FRESH["period.bin"])
 
 
 def test_another_main_and_a_damaged_file(board_console, fleet, receive, greet):

@@ -22,12 +22,14 @@ MAIN = Path(__file__).with_name("recording_main.py")
 def drawn(folder: Path) -> dict[int, list[int]]:
     """start -> the shares drawn for it, in order: slot 1 .. gamma, then own noise."""
     shares: dict[int, list[int]] = {}
+    ahead: list[int] = []  # drawn while the meter waited, before it knew for which period
     for line in (folder / "shares.csv").read_text().splitlines():
         if line.startswith("start "):
-            current = shares.setdefault(int(line[6:]), [])
-            assert not current, "a period was begun twice"
+            start = int(line[6:])
+            assert start not in shares, "a period was begun twice"
+            shares[start], ahead = ahead, []
         else:
-            current.append(int(line))
+            ahead.append(int(line))
     return shares
 
 

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate, optimize, special, stats
 
+import support
 from wattveil.privacy import law
 from wattveil_meter import noise
 
@@ -188,9 +189,6 @@ def test_bounds_by_hand() -> None:
         87,
     )  # 60 sqrt 2 = 84.85, rounded outward
     assert law.sum_bounds(1, 0, 1, 1, ONE, True) == (-85, 86)
-    assert law.width(400, -10, 990, 100, ONE, False) == 400_000 + 240_000
-    assert law.row_check_bits(400, -10, 990, 100, ONE, False) == 40  # 20 + 20
-    assert law.row_check_bits(100_000, 0, 10_000, 90_000, Fraction(1, 10), False) == 50
 
 
 @given(
@@ -208,9 +206,32 @@ def test_bound_is_the_least_integer_above_the_formula(
     assert (bound - 1) ** 2 < exact <= bound**2
     low, high = law.sum_bounds(size, 3, 3 + delta, a, epsilon, own)
     assert (low, high) == (3 * size - bound, (3 + delta) * size + bound)
-    bits = law.row_check_bits(size, 3, 3 + delta, a, epsilon, own)
-    assert bits >= 40
-    assert (high - low) << 20 < 1 << bits
+
+
+@given(
+    size=st.integers(2, 10**6),
+    quorum=st.integers(2, 10**6),
+    delta=st.integers(1, 10**7),
+    epsilon=st.fractions(Fraction(1, 1000), 100, max_denominator=10**6),
+    own=st.booleans(),
+)
+def test_the_meters_row_check_covers_every_total_the_centre_accepts(
+    size: int, quorum: int, delta: int, epsilon: Fraction, own: bool
+) -> None:
+    quorum = min(quorum, size)
+    record = support.record(
+        roster_size=size,
+        quorum_count=quorum,
+        lo=3,
+        hi=3 + delta,
+        epsilon_num=epsilon.numerator,
+        epsilon_den=epsilon.denominator,
+        offset=noise.offset(epsilon.numerator, epsilon.denominator, delta),
+        own_noise=int(own),
+    )
+    low, high = law.sum_bounds(size, 3, 3 + delta, quorum, epsilon, own)
+    assert record.check_bits == max(40, 20 + (high - low).bit_length())
+    assert (high - low) << 20 < 1 << record.check_bits
 
 
 def test_offset_is_the_bound_of_one_full_noise() -> None:

@@ -223,7 +223,7 @@ def test_overlap_whatever_the_record(world: World, ask: Asker) -> None:
     """A new record with other periods cannot ask for the same hours again."""
     assert ask(OPEN, honest(world), START) == (RELEASED, b"")
     ask.store.close()
-    changes = {"phase_s": 450, "epsilon_num": 2, "roster_epoch": 2}
+    changes = {"phase_s": 450, "epsilon_den": 1, "offset": 60 * 1000, "roster_epoch": 2}
     other = World(world.root, changes=changes)
     other.clock.utc = START + 10 * PERIOD
     again = Asker(other, "center")

@@ -27,7 +27,9 @@ class Ring:
         scale = 1 << (8 * self.nb + 32)
         self.k = (scale + n - 1) // n
         self.m = self.k * n
-        self.one = (self.number(1), self.number(0))
+        # 1 in components of full length: multiplying by it takes as long as by any other element,
+        # so that a digit of zero in an exponent does not show in the time
+        self.one = (1 + (self.k - 1) * n, n - (self.k - 1))
         self.modmuls = 0  # multiplications and squarings so far: the unit of docs/BENCH.md
 
     def mul(self, x, y):
@@ -46,7 +48,7 @@ class Ring:
         return r, ((x0 * x1 << 1) + q * self.k) % self.m
 
     def mul_integer(self, x, t):
-        """x t for an integer 0 <= t < n (the first half of a comb entry)."""
+        """x t for an integer 0 <= t < m (the first half of a comb entry)."""
         self.modmuls += 1
         x0, x1 = x
         q, r = divmod(x0 * t, self.m)
@@ -107,8 +109,9 @@ class Comb:
         if len(header) != TABLE_HEADER_BYTES:
             raise Malformed("table file is truncated")
         head = struct.unpack(TABLE_HEADER, header)
-        magic, got, form, self.teeth, self.blocks, self.bits, nb, _, digest = head
-        if magic != b"WVT1" or got != name or form != 1 or not self.teeth or not self.blocks:
+        magic, got, form, self.teeth, self.blocks, self.bits, nb, zeros, digest = head
+        known = magic == b"WVT1" and got == name and form == 1 and zeros == bytes(20)
+        if not known or not 1 <= self.teeth <= 12 or not self.blocks:
             raise Malformed("not a comb table of this base and form")
         if nb != ring.nb or digest != sha256(int(ring.n).to_bytes(nb, "little")).digest():
             raise Malformed("table is for another modulus")
@@ -116,6 +119,8 @@ class Comb:
         self.steps = -(-self.columns // self.blocks)
         self._nb = nb
         self._number = ring.number
+        # entry 0 is 1; as t (1 + n linear) with a t of full length, like Ring.one
+        self._one = (ring.one[0], ring.one[1])
         self._buffer = memoryview(bytearray(2 * nb))
         self.constant = self._entry(-1)
 
@@ -144,7 +149,8 @@ class Comb:
                 for tooth in range(self.teeth):
                     index |= ((digits[at >> 3] >> (at & 7)) & 1) << tooth
                     at += self.columns
-                yield self._entry((block << self.teeth) + index)
+                entry = self._entry((block << self.teeth) + index)
+                yield entry if index else self._one
 
     def times_constant(self, ring, x):
         """x times the table's constant factor."""

@@ -15,7 +15,7 @@ from wattveil_meter.cipher import Comb, Ring, table_digest
 from wattveil_meter.drbg import Drbg, same
 from wattveil_meter.fields import Malformed, pack, read_uint, uint, unpack
 from wattveil_meter.masks import identity_hash, register_mac, registered_mac, time_mac, u64
-from wattveil_meter.noise import make_sampler
+from wattveil_meter.noise import Drawn, make_sampler
 from wattveil_meter.record import Record
 from wattveil_meter.yan2024 import Yan2024
 
@@ -24,6 +24,7 @@ SUITES = {"yan2024": Yan2024}
 _TIMEOUT_MS = 3000  # first retry of an unanswered request; doubles up to _TIMEOUT_MAX_MS
 _TIMEOUT_MAX_MS = 30000
 _UNFIT_MS = 60000  # between hellos of a meter that failed its self-test
+_DRAW_MS = 1000  # longer than the sampler ever takes
 _RESYNC_S = 600  # ask the centre for the time at least this often
 
 
@@ -76,9 +77,9 @@ class Meter:
         self._clock = clock
         self._about = about
         self._poll_ms = poll_ms
-        boot = self._load("boot", 2)
-        self._boot = read_uint(boot[0]) + 1 if boot else 1
-        self._tau = read_uint(boot[1]) if boot else 0
+        boot, tau = unpack(storage.read("boot.bin"), 2)
+        self._boot = read_uint(boot) + 1
+        self._tau = read_uint(tau)
         self._store_boot()  # before the first output of DRBG or channel
         secret = package.drbg_secret + uint(self._boot)
         self.drbg = Drbg(entropy, secret, b"wattveil meter " + package.id)
@@ -90,6 +91,8 @@ class Meter:
             if digest not in allowed:
                 raise Malformed("table " + name + " is not one the record allows")
             self._combs[name] = Comb(file, self.ring, name.encode())
+        if self._combs["h"].bits < 256 or self._combs["s"].bits < record.randomiser_bits:
+            raise Malformed("a table is for shorter exponents than the record's")
         epsilon = (record.epsilon_num, record.epsilon_den)
         self._sampler = make_sampler(record.noise, record.a, *epsilon, record.delta)
         self._channel = wire.Channel(
@@ -102,13 +105,15 @@ class Meter:
             self._boot,
         )
         self._answer = None
-        self._waiting_for = 0
+        self._asked = (0, 0)  # counter and start of the request under way
         self._rows = b""  # hash of the one row set accepted for the current period
+        self._nonce = b""  # of the TIME request under way
         self._utc = (0, 0, 0)  # at the last sync: UTC s, clock ms, whether the centre's clock runs
-        period = self._load("period", 3)
-        self._last = read_uint(period[0]) if period else -1  # newest period ever begun
-        self._unsent = (self._last, period[2]) if period and period[2] else None
-        self._interrupted = self._last if period and not period[2] else -1
+        self._shares = None  # drawn for the next period
+        start, end, _, report = unpack(storage.read("period.bin"), 4)
+        self._busy = read_uint(end)  # end of the newest period ever begun, UTC s: none overlaps it
+        self._unsent = (read_uint(start), report) if report else None
+        self._interrupted = -1 if report else read_uint(start)
         self._life = self._run()
 
     def poll(self):
@@ -119,8 +124,10 @@ class Meter:
         """Take one frame from the cloud; what is not the answer awaited is counted and dropped."""
         try:
             message = self._channel.open(frame)
-            if message.reply != self._waiting_for or self._answer is not None:
+            counter, start = self._asked
+            if not counter or (message.reply, message.start) != (counter, start):
                 raise wire.Refused("replayed")
+            self._asked = (0, 0)
             self._answer = message
         except wire.Refused as refusal:
             self._count(refusal.reason)
@@ -128,6 +135,7 @@ class Meter:
     # --- the life of a meter -----------------------------------------------------------------------
 
     def _run(self):
+        self._draw()  # before the first frame; later only in waits
         while True:
             try:
                 yield from self._register()
@@ -169,11 +177,17 @@ class Meter:
         if start == self._interrupted:
             yield from self._absent(start, wire.RESTARTED)
             self._interrupted = -1
-        if start <= self._last:
+        if start < self._busy:
             yield from self._until(start + self.record.period_s)
             return
-        suite = yield from self._prepare(start)
-        if suite is None:
+        if self._shares is None:  # there was no wait to draw them in
+            end = self._clock.ms() + _DRAW_MS
+            self._draw()
+            yield from self._sleep(end - self._clock.ms())
+        try:
+            suite = yield from self._prepare(start)
+        except Denied as denied:
+            yield from self._sit_out(start, denied.args[0])
             return
         yield from self._until(start + self.record.period_s)
         reading = yield from self._read(start)
@@ -187,38 +201,37 @@ class Meter:
         yield from self._deliver(start, report)
 
     def _prepare(self, start):
-        """Pull the rows of `start`, send up what can go; the suite, ready to report, or None."""
+        """Generator: pull the rows of `start`, send up what can go; the suite, ready to report.
+
+        Denied names what went wrong, at the cloud or here.
+        """
         self.state = "rows"
         record = self.record
         seeds = (self.package.dealer_seed[1], self.package.center_seed[1])
+        shares, self._shares = self._shares, None
         suite = SUITES[record.suite](
-            record, self.ring, self._combs, self.drbg, self._sampler, seeds, start
+            record, self.ring, self._combs, self.drbg, shares, seeds, start
         )
         digest = sha256()
         for slot in range(1, record.gamma + 1):
-            try:
-                answer = yield from self._ask(wire.ROW, slot.to_bytes(2, "little"), start)
-            except Denied as denied:
-                return (yield from self._sit_out(start, denied.args[0]))
-            payload = answer.payload
+            payload = (yield from self._ask(wire.ROW, slot.to_bytes(2, "little"), start)).payload
             if len(payload) != 34 + 2 * record.nb or payload[:2] != slot.to_bytes(2, "little"):
-                return (yield from self._sit_out(start, "malformed"))
+                raise Denied("malformed")
             if slot == 1:
                 self._rows = payload[2:34]
-                self._last = start
                 self._store_period(start, b"")  # from here on, a restart sits this period out
             elif payload[2:34] != self._rows:
-                return (yield from self._sit_out(start, "rows_changed"))
+                raise Denied("rows_changed")
             digest.update(payload[34:])
             try:
                 pair = self.ring.decode(payload[34:])
             except Malformed:
-                return (yield from self._sit_out(start, "not_a_ciphertext"))
+                raise Denied("not_a_ciphertext")
             noise = yield from suite.row(slot, pair)
             if noise is not None:
                 yield from self._send_slot(start, slot, noise)
         if digest.digest() != self._rows:
-            return (yield from self._sit_out(start, "rows_changed"))
+            raise Denied("rows_changed")
         noise = yield from suite.finish()
         if noise is not None:
             yield from self._send_slot(start, 1, noise)
@@ -226,9 +239,9 @@ class Meter:
         return suite
 
     def _sit_out(self, start, reason):
-        """Give the period up; whatever was drawn for it is never used."""
+        """Give the period up; whatever was drawn for it is never used again."""
         self._count(reason)
-        self._last = start
+        self._busy = start + self.record.period_s
         if reason not in ("late", "closed"):
             yield from self._absent(start, wire.ROWS_REFUSED)
 
@@ -263,19 +276,23 @@ class Meter:
 
     # --- requests, time and storage ---------------------------------------------------------------
 
-    def _ask(self, type, payload=b"", start=0):
-        """Generator: send a request until it is answered; the Message, or Denied by name."""
+    def _ask(self, type, payload, start=0):
+        """Generator: send a request until it is answered; the Message, or Denied by name.
+
+        payload: bytes, or a function that makes them anew for each attempt.
+        """
         timeout = _TIMEOUT_MS
         while True:
-            frame = self._channel.seal(type, payload, start)
-            self._waiting_for = self._channel.counter
+            sent = payload if isinstance(payload, bytes) else payload()
+            frame = self._channel.seal(type, sent, start)
+            self._asked = (self._channel.counter, start)
             self._answer = None
             yield frame
             deadline = self._clock.ms() + timeout
             while self._answer is None and self._clock.ms() < deadline:
                 yield deadline - self._clock.ms()
             answer = self._answer
-            self._waiting_for = 0
+            self._asked = (0, 0)
             if answer is None:
                 # jitter, so that a fleet does not come back in step after an outage
                 timeout = min(2 * timeout, _TIMEOUT_MAX_MS) + self.drbg.below(500)
@@ -294,14 +311,17 @@ class Meter:
 
     def _sync(self):
         """Generator: ask the centre, through the cloud, for the time; returns its nonce."""
-        nonce = self.drbg.bytes(16)
-        answer = yield from self._ask(wire.TIME, nonce)
-        data = answer.payload
+
+        def fresh():  # each time: an old answer must not serve a cloud that holds it back
+            self._nonce = self.drbg.bytes(16)
+            return self._nonce
+
+        data = (yield from self._ask(wire.TIME, fresh)).payload
         if len(data) != 57:
             raise Denied("malformed")
         now, running, center_nonce = int.from_bytes(data[:8], "little"), data[8], data[9:25]
         key, meter_id = self.package.registration_key, self.package.id
-        mac = time_mac(key, self.record, meter_id, nonce, center_nonce, now, running)
+        mac = time_mac(key, self.record, meter_id, self._nonce, center_nonce, now, running)
         if not same(mac, data[25:]):
             raise Denied("refused")
         self._utc = (now, self._clock.ms(), running)
@@ -312,30 +332,44 @@ class Meter:
         return now + (self._clock.ms() - at) // 1000 if running else now
 
     def _until(self, when):
-        """Generator: wait until the centre's clock has reached `when` (UTC s)."""
+        """Generator: wait until the centre's clock has reached `when` (UTC s).
+
+        Noise is drawn here: the wait ends at the same moment however long that takes.
+        """
+        mark = self._clock.ms()
+        if self._now() < when:
+            self._draw()
         while self._now() < when:
-            _, at, running = self._utc
-            wait = self._poll_ms
+            now, at, running = self._utc
+            end = mark + self._poll_ms
             if running:
-                wait = min((when - self._now()) * 1000, _RESYNC_S * 1000)
-            yield from self._sleep(wait)
-            if not running or self._clock.ms() - at >= _RESYNC_S * 1000:
-                yield from self._sync()
+                end = max(end, at + min(when - now, _RESYNC_S) * 1000)
+            yield from self._sleep(end - self._clock.ms())
+            mark = self._clock.ms()
+            if self._now() < when:
+                try:
+                    yield from self._sync()
+                except Denied as denied:  # no reason to lose what is prepared
+                    self._count(denied.args[0])
 
     def _sleep(self, ms):
         deadline = self._clock.ms() + ms
         while self._clock.ms() < deadline:
             yield deadline - self._clock.ms()
 
+    def _draw(self):
+        """Noise for the next period, once."""
+        if self._shares is None:
+            count = self.record.gamma + self.record.own_noise
+            self._shares = Drawn(self._sampler, self.drbg, count)
+
     def _store_boot(self):
         self._storage.write("boot.bin", pack(uint(self._boot), uint(self._tau)))
 
     def _store_period(self, start, report):
-        self._storage.write("period.bin", pack(uint(start), self._rows, report))
-
-    def _load(self, name, count):
-        data = self._storage.read(name + ".bin")
-        return unpack(data, count) if data is not None else None
+        self._busy = start + self.record.period_s
+        state = (uint(start), uint(self._busy), self._rows, report)
+        self._storage.write("period.bin", pack(*state))
 
     def _count(self, reason):
         self.refused[reason] = self.refused.get(reason, 0) + 1

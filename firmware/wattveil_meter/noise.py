@@ -208,3 +208,18 @@ def _poisson_try(drbg, num, den):
         if not bernoulli(drbg, 1, i):
             return None
     return k
+
+
+class Drawn:
+    """Shares drawn ahead of use, each handed out once: a sampler whose `share` takes no time.
+
+    How long sampling takes depends on the shares, so a meter does it while it waits for something
+    else, never between an answer and the request that follows it.
+    """
+
+    def __init__(self, sampler, drbg, count):
+        self._shares = [sampler.share(drbg) for _ in range(count)]
+
+    def share(self, drbg):
+        """The next of them; IndexError when all have been used."""
+        return self._shares.pop(0)

@@ -7,6 +7,7 @@ the noise off. A record is a field list of FIELDS in order (PROTOCOL.md, "Provis
 from hashlib import sha256
 
 from wattveil_meter.fields import Malformed, bit_length, pack, read_uint, uint, unpack
+from wattveil_meter.noise import offset
 
 MAGIC = b"wattveil record 1"
 
@@ -38,6 +39,13 @@ FIELDS = (
     ("h_s", "u"),
     ("tables", "b"),  # SHA-256 of each allowed table file, joined
 )
+
+
+def gcd(a, b):
+    """Greatest common divisor (boards have no math.gcd)."""
+    while b:
+        a, b = b, a % b
+    return a
 
 
 def _isqrt_up(value):
@@ -142,11 +150,16 @@ class Record:
         return now - (now - self.phase_s) % self.period_s
 
     def _width(self):
-        """W = roster * delta + 2 B at |S| = roster: the widest plausible total (protocol rule 6)."""
+        """W = roster delta + 2 B at |S| = roster: the widest plausible total, Wh (protocol rule 6).
+
+        B = 60 (delta / epsilon) sqrt(max(1, kappa |S| / a)), rounded up, kappa = 2 with own noise.
+        """
+        a = self.quorum_count - self.colluding
         shares = self.roster_size * (2 if self.own_noise else 1)
-        wide = max(1, -(-shares // (self.quorum_count - self.colluding)))
-        b = -(-60 * (self.hi - self.lo) * self.epsilon_den // self.epsilon_num)
-        return self.roster_size * (self.hi - self.lo) + 2 * b * _isqrt_up(wide)
+        delta = self.hi - self.lo
+        above = (60 * delta * self.epsilon_den) ** 2 * max(a, shares)
+        bound = _isqrt_up(-(-above // (self.epsilon_num**2 * a)))
+        return self.roster_size * delta + 2 * bound
 
     def _check(self):
         if self.suite not in ("yan2024",) or self.noise not in ("gamma", "discrete"):
@@ -156,15 +169,26 @@ class Record:
         sizes = (len(self.fleet), len(self.roster_digest), len(self.tables) % 32)
         if sizes != (8, 32, 0) or not self.tables:
             raise Malformed("wrong size of fleet, roster digest or table digests")
-        if self.n % 2 == 0 or bit_length(self.n) % 64:
-            raise Malformed("modulus is even or not a multiple of 64 bits long")
+        bits = bit_length(self.n)
+        if self.n % 2 == 0 or bits % 64 or bits < 256:
+            raise Malformed("modulus is even, or not a multiple of 64 bits and at least 256 long")
+        for element in (self.h, self.h_s):
+            if not 1 < element < self.n * self.n or element % self.n == 0:
+                raise Malformed("h or h_s is no element modulo n^2")
+        numbers = (self.key_epoch, self.roster_epoch, self.roster_size, self.period_s)
+        if max(numbers) >> 31:
+            raise Malformed("epoch, roster size or period length out of range")
         if not 1 <= self.gamma <= 255 or not 0 <= self.phase_s < self.period_s:
             raise Malformed("gamma or phase out of range")
+        if self.unit != "Wh":
+            raise Malformed("unknown unit")
         if not 2 <= self.quorum_count <= self.roster_size or self.colluding >= self.quorum_count:
             raise Malformed("quorum count out of range")
         if self.lo >= self.hi or 0 in (self.epsilon_num, self.epsilon_den):
             raise Malformed("empty range of readings, or epsilon is not positive")
-        if self.offset * self.epsilon_num < 60 * (self.hi - self.lo) * self.epsilon_den:
-            raise Malformed("offset below 60 delta / epsilon")
+        if gcd(self.epsilon_num, self.epsilon_den) != 1:
+            raise Malformed("epsilon is not in lowest terms")
+        if self.offset != offset(self.epsilon_num, self.epsilon_den, self.hi - self.lo):
+            raise Malformed("offset is not 60 delta / epsilon, rounded up")
         if self.row_check > 1 or self.own_noise > 1:
             raise Malformed("row_check and own_noise are 0 or 1")

@@ -7,9 +7,22 @@ or the new content, never half of each.
 import os
 from hashlib import sha256
 
+from wattveil_meter.fields import pack, uint
+
+# What provisioning writes, once: no start counted, no registration, no period begun.
+FRESH = {"boot.bin": pack(uint(0), uint(0)), "period.bin": pack(uint(0), uint(0), b"", b"")}
+
 
 class Damaged(Exception):
-    """A stored file fails its checksum: counters can no longer be trusted; provision the meter again."""
+    """A file that provisioning wrote is gone or fails its checksum: provision the meter again.
+
+    Without it counters would start anew, and nonces and masks would be used twice.
+    """
+
+
+def checked(value):
+    """File content of a value: 8 bytes of its SHA-256, then the value."""
+    return sha256(value).digest()[:8] + value
 
 
 class FileStorage:
@@ -19,13 +32,13 @@ class FileStorage:
         self._folder = folder
 
     def read(self, name):
-        """The stored bytes, None when never written; Damaged when the checksum fails."""
+        """The stored bytes; Damaged."""
         try:
             with open(self._folder + "/" + name, "rb") as file:
                 data = file.read()
         except OSError:
-            return None
-        if len(data) < 8 or sha256(data[8:]).digest()[:8] != data[:8]:
+            raise Damaged(name)
+        if len(data) < 8 or checked(data[8:]) != data:
             raise Damaged(name)
         return data[8:]
 
@@ -33,12 +46,16 @@ class FileStorage:
         """Replace the stored bytes."""
         path = self._folder + "/" + name
         with open(path + ".new", "wb") as file:
-            file.write(sha256(value).digest()[:8] + value)
+            file.write(checked(value))
             file.flush()
             if hasattr(os, "fsync"):
                 os.fsync(file.fileno())
         os.rename(path + ".new", path)
-        if hasattr(os, "sync") and not hasattr(os, "fsync"):
+        if hasattr(os, "fsync"):  # POSIX: the rename itself; littlefs has done it by now
+            folder = os.open(self._folder, 0)  # O_RDONLY
+            os.fsync(folder)
+            os.close(folder)
+        elif hasattr(os, "sync"):
             os.sync()
 
 
@@ -46,11 +63,11 @@ class MemoryStorage:
     """The same in RAM, for meters that live in one host process."""
 
     def __init__(self):
-        self._values = {}
+        self._values = dict(FRESH)
 
     def read(self, name):
-        """The stored bytes, None when never written."""
-        return self._values.get(name)
+        """The stored bytes; KeyError."""
+        return self._values[name]
 
     def write(self, name, value):
         """Replace the stored bytes."""

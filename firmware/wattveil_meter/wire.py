@@ -119,10 +119,8 @@ class Channel:
 
     def __init__(self, link_key, fleet, me, peer, asks, fingerprint, boot, limit=METER_LIMIT):
         def keys(direction):
-            return [
-                hmac_sha256(link_key, pack(b"wattveil link", fleet, direction, use))
-                for use in (b"enc", b"mac")
-            ]
+            link = (b"wattveil link", fleet, direction)
+            return [hmac_sha256(link_key, pack(*link, use)) for use in (b"enc", b"mac")]
 
         self._out = keys(b"up" if asks else b"down")
         self._in = keys(b"down" if asks else b"up")

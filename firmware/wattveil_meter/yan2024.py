@@ -16,7 +16,8 @@ class Yan2024:
     """The ciphertexts of one meter for one period, in order: slot(2) .. slot(gamma), slot(1), report(d).
 
     record: Record; ring: Ring over record.n; combs: {"h": Comb, "s": Comb}; drbg: Drbg;
-    sampler: noise sampler; seeds: (dealer seed, centre seed), 32 bytes each; start: UTC s.
+    sampler: gives gamma shares, and one more with own noise; seeds: (dealer seed, centre seed), 32
+    bytes each; start: UTC s.
     Every random value is drawn here once and used in one ciphertext only (rule 9).
     """
 
@@ -25,7 +26,6 @@ class Yan2024:
         self._ring = ring
         self._comb = combs["s"]
         self._drbg = drbg
-        # drawn before any row arrives, so that the sampler's timing says nothing about the slots
         self._xi = [clamp(sampler.share(drbg), record.offset) for _ in range(record.gamma)]
         self._s = drbg.bits(record.check_bits) if record.row_check else 0
         dealer_seed, center_seed = seeds
@@ -60,8 +60,12 @@ class Yan2024:
         return first
 
     def report(self, reading):
-        """C_i's wire form for a reading in Wh, already clamped to [lo, hi]: one multiplication."""
-        return self._ring.encode(self._ring.mul_g(self._blind, reading))
+        """C_i's wire form for a reading in Wh, already clamped to [lo, hi]: one multiplication.
+
+        Once: two readings under one blinding would give their difference away.
+        """
+        blind, self._blind = self._blind, None
+        return self._ring.encode(self._ring.mul_g(blind, reading))
 
     def _noise_slot(self, slot, pair, more):
         record = self._record

@@ -42,7 +42,6 @@ def test_a_period_opens_to_reading_plus_the_chosen_share():
         hot = min(2, record.gamma)
         peers, _, shares = whole_period(record, hot=hot)
         assert peers.total(START) == 777 + shares.drawn[hot - 1]
-        assert len(shares.drawn) == 2 * record.gamma  # the next period is prepared already
 
 
 def test_own_noise_is_one_more_share():
@@ -266,6 +265,88 @@ def test_a_meter_that_fails_its_self_test_only_says_so():
     clock.value += 60001
     assert drive(meter, peers) == [wire.HELLO]
     assert meter.state == "unfit" and b"arithmetic" in peers.hello
+
+
+def test_noise_is_drawn_only_where_its_time_tells_nothing():
+    """A cloud that could time the sampler would learn how many shares are not zero."""
+    record = support.record()
+    peers = Peers(record)
+    meter, _, _ = make_meter(record)
+    shares = Shares(meter)
+    drawn = {}
+    for _ in range(2000):  # how many shares had been drawn when each request left
+        out = meter.poll()
+        if isinstance(out, bytes):
+            drawn.setdefault(out[3], []).append(len(shares.drawn))
+            meter.receive(peers.answer(out))
+        elif out > 0:
+            break
+    assert meter.state == "prepared"
+    assert {count for counts in drawn.values() for count in counts} == {3}  # before the hello
+    assert len(shares.drawn) == 6  # for the next period, before a wait of fixed length
+
+
+def test_every_attempt_to_ask_the_time_has_its_own_nonce():
+    """Else the cloud could keep the centre's answer back and set the meter's clock back by it."""
+    record = support.record()
+    peers = Peers(record)
+    meter, _, clock = make_meter(record)
+    seal, bodies = peers._seal, []
+
+    def oldest(type, payload, message):
+        if type == wire.TIME_IS:
+            bodies.append(payload)
+            payload = bodies[0]
+        return seal(type, payload, message)
+
+    def hold_back(frame):
+        if frame[3] == wire.TIME and not bodies:
+            peers.answer(frame)
+            return True
+
+    peers._seal = oldest
+    drive(meter, peers, lose=hold_back)
+    clock.value += 4000
+    drive(meter, peers, until=lambda m: m.refused)
+    assert meter.refused == {"refused": 1}
+
+
+def test_an_answer_must_name_the_period_that_was_asked_for():
+    record = support.record()
+    peers = Peers(record)
+    meter, _, _ = make_meter(record)
+    meter.poll()
+    counter = meter._asked[0]
+    meter.receive(peers.channel.seal(wire.WELCOME, b"", START, counter))
+    assert meter.refused == {"replayed": 1}
+    meter.receive(peers.channel.seal(wire.WELCOME, b"", 0, 0))
+    assert meter.refused == {"replayed": 2}
+    meter.receive(peers.channel.seal(wire.WELCOME, b"", 0, counter))
+    assert meter.refused == {"replayed": 2}
+
+
+def test_a_refused_slot_is_said_to_be_absent():
+    record = support.record()
+    peers = Peers(record)
+    meter, _, _ = make_meter(record)
+    peers.deny[wire.SLOT] = "conflict"
+    drive(meter, peers)
+    assert meter.refused == {"conflict": 1}
+    assert peers.absent == [(START, wire.ROWS_REFUSED)]
+
+
+def test_tables_must_fit_the_record():
+    short = support.table(b"s", support.H_S, 1, bits=128)
+    digests = support.sha256(support.TABLE_H).digest() + support.sha256(short).digest()
+    record = support.record(tables=digests)
+    good, support.TABLE_S = support.TABLE_S, short
+    try:
+        make_meter(record)
+        raise AssertionError("accepted")
+    except Malformed:
+        pass
+    finally:
+        support.TABLE_S = good
 
 
 def test_packages_are_checked():

@@ -27,6 +27,7 @@ from mpremote.transport_serial import SerialTransport  # type: ignore[import-unt
 
 from wattveil.fleet.emulated import firmware_folder
 from wattveil.links.serial import LinkDown, find_port, open_serial
+from wattveil_meter.store import FRESH
 
 Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
 
@@ -173,12 +174,14 @@ def _bring_up_to_date(
     wanted = {name: hashlib.sha256(data).digest() for name, data in files.items()}
     held = {name: board.ask(f"_h({name!r})") for name in files}
     stale = [name for name in files if held[name] != wanted[name]]
+    if "meter.bin" not in stale:  # the same meter: its counters go on
+        stale = [name for name in stale if name not in FRESH]
     total = sum(len(files[name]) for name in stale)
     _check_space(board, port, total, [name for name in stale if held[name]])
     if "meter.bin" in stale:
         if held["meter.bin"]:
             # Keys before the state that guards them: what masks they made must not be made twice.
-            board.run("_r('meter.bin'); _r('period.bin')")
+            board.run("_r('meter.bin')")
         stale.remove("meter.bin")
         stale.append("meter.bin")  # last: half a meter cannot start
     for folder in sorted({str(p) for name in stale for p in Path(name).parents} - {"."}):

@@ -74,10 +74,8 @@ def _table(path: Path) -> list[str]:
     base = {b"h": "h", b"s": "h_s"}.get(data[4:5], "?")
     bits = int.from_bytes(data[8:10], "little")
     digest = hashlib.sha256(data).hexdigest()
-    return [
-        f"comb table of {base}, {bits}-bit exponents, {data[6]} teeth, {data[7]} blocks, "
-        f"{len(data)} bytes, SHA-256 {digest}"
-    ]
+    shape = f"{bits}-bit exponents, {data[6]} teeth, {data[7]} blocks, {len(data)} bytes"
+    return [f"comb table of {base}, {shape}, SHA-256 {digest}"]
 
 
 def _secrets(path: Path) -> list[str]:

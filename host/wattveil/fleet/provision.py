@@ -29,6 +29,7 @@ from wattveil.paillier.keys import PrivateKey, PublicKey, generate
 from wattveil.paillier.tables import build_table
 from wattveil_meter.fields import pack, uint
 from wattveil_meter.record import Record
+from wattveil_meter.store import FRESH, checked
 
 METER_MAGIC = b"wattveil meter 1"
 SECRET_BYTES = 32
@@ -123,6 +124,7 @@ def provision(
     day = int(time.time()) // 86_400 if day is None else day
     drawn = _Secrets.draw(roster)
     shared = {"record.bin": record.raw, **tables, "config.json": _config("replay", settings)}
+    shared |= {name: checked(value) for name, value in FRESH.items()}
     meters = {
         name: MeterPackage(name, number, shared | {"meter.bin": _meter_bin(name, number, day, m)})
         for number, (name, m) in enumerate(drawn.meters.items(), start=1)

@@ -92,19 +92,6 @@ def sum_bounds(
     return size * lo - bound, size * hi + bound
 
 
-def width(roster: int, lo: int, hi: int, a: int, epsilon: Fraction, own_noise: bool) -> int:
-    """W = roster delta + 2 B: how far apart two accepted totals of the roster can be, in Wh."""
-    low, high = sum_bounds(roster, lo, hi, a, epsilon, own_noise)
-    return high - low
-
-
-def row_check_bits(
-    roster: int, lo: int, hi: int, a: int, epsilon: Fraction, own_noise: bool
-) -> int:
-    """Bits of the secret factor s_i of the row check: a false row passes with chance <= 2^-20."""
-    return max(40, 20 + width(roster, lo, hi, a, epsilon, own_noise).bit_length())
-
-
 def noise_sd(size: int, a: int, epsilon: Fraction, delta: int, own_noise: bool) -> float:
     """Standard deviation of the summed noise in Wh: sqrt(2 shape) delta / epsilon.
 

@@ -162,9 +162,11 @@ class Closer:
         effects = period.finish(outcome, self.slots, self.record.fingerprint)
         done = sorted(start for start, p in self.periods.items() if p.phase == DONE)
         for start in done[:-KEPT]:
-            del self.periods[start]
+            size = self.periods.pop(start).size
             self.floor = max(self.floor, start)
             effects += [Drop("period", str(start)), Save("floor", "", u64(self.floor))]
+            # b is worth something to a coalition only: it goes with the period
+            effects += [Drop("bits", f"{start}:{number}") for number in range(1, size + 1)]
         return effects
 
 

@@ -138,4 +138,8 @@ def meter_secrets(
     table = load_json(path)
     if set(table) != set(roster):
         raise ConfigError(f"{path}: not exactly the meters of the roster")
-    return {name: [secret(table[i], name, path) for i in roster] for name in names}
+    secrets = {name: [secret(table[i], name, path) for i in roster] for name in names}
+    for name, values in secrets.items():
+        if len(set(values)) < len(values):
+            raise ConfigError(f"{path}: two meters have the same {name}: provision again")
+    return secrets
