@@ -1,0 +1,87 @@
+"""Rules 3 and 4: coalitions that hold one meter's ciphertexts and want its reading, no period closed.
+
+Cloud + centre hold e_i1 .. e_i gamma, C_i, the private key and v_i: they decrypt one meter alone. Only
+k_i (an honest key) and u_i (any key) stand in the way. Dealer + cloud hold k_i, u_i and the ciphertexts:
+C_i / h^(n + k_i) is a power of g, which needs no key to read. There x_ij, encrypted in e_ij, and v_i
+stand in the way. Without these masks each coalition reads d_i (+ xi_i) of a meter of its choice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import wattveil_meter.yan2024 as core
+from attacks.kit import SEEDS, START, Bench, Shares
+from wattveil_meter import masks
+
+READING, NOISE = 321, -44
+FAR = 1 << 200  # of 256 bits: nowhere near a reading
+
+
+def cloud_and_center(bench: Bench, k: int = 0, u: int = 0) -> int:
+    """Their candidate for d + xi, with the share of the dealer's masks they know."""
+    row = bench.one_hot("row", hot=1)
+    play = bench.meter("meter", Shares([9, NOISE, 9]))
+    slots, report = play.answer(row), play.report(READING)
+    opened = bench.key.decrypt(bench.product(slots)) + bench.key.decrypt(bench.strip(report, k))
+    v = masks.mask_v(bench.record, SEEDS[1], START)
+    return bench.signed(opened - u - v - bench.record.offset)
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_the_centre_and_the_cloud_open_one_meter(
+    monkeypatch: pytest.MonkeyPatch, rule: bool
+) -> None:
+    bench = Bench()
+    if not rule:
+        monkeypatch.setattr(core, "mask_u", lambda *a: 0)
+        monkeypatch.setattr(core, "mask_k", lambda *a: 0)
+        assert cloud_and_center(bench) == READING + NOISE
+    else:
+        k, u, _ = bench.masks()
+        assert abs(cloud_and_center(bench)) > FAR
+        assert abs(cloud_and_center(bench, k=k)) > FAR  # a key that yields k: u still stands
+        assert abs(cloud_and_center(bench, u=u)) > FAR  # and k alone, as long as the key is sound
+        assert cloud_and_center(bench, k, u) == READING + NOISE  # with the dealer: all three
+
+
+@pytest.mark.parametrize("masked", ["", "x", "v", "xvs"])
+def test_the_dealer_and_the_cloud_without_the_centre(
+    monkeypatch: pytest.MonkeyPatch, masked: str
+) -> None:
+    """They read the exponent of C_i / (h^(n + k) g^u) by a division."""
+    if "v" not in masked:
+        monkeypatch.setattr(core, "mask_v", lambda *a: 0)
+    bench = Bench(row_check=int("s" in masked))
+    play = bench.meter("meter", Shares([0, 0, 0]))
+    if "x" not in masked:
+        real = type(play.suite._drbg).below
+
+        def below(self: Any, limit: int) -> int:
+            return 0 if limit == bench.record.n else int(real(self, limit))
+
+        monkeypatch.setattr(type(play.suite._drbg), "below", below)
+    play.answer(bench.one_hot("row"))
+    report = play.report(READING)
+    k, u, v = bench.masks()
+    read = bench.exponent(bench.strip(report, k))
+    assert read is not None
+    read = bench.signed(read - u)
+    if masked == "":
+        assert read == READING
+    elif masked == "v":
+        assert read == READING + v and read > 1 << 100
+    else:
+        assert abs(read) > FAR
+
+
+def test_the_passive_cloud_reads_nothing_even_with_the_other_meters_masks() -> None:
+    """5.2.3: what it has of one meter is d - x - s + u + v under h^k, all of them unknown."""
+    bench = Bench()
+    play = bench.meter("meter", Shares([0, 0, 0]))
+    play.answer(bench.one_hot("row"))
+    report = play.report(READING)
+    assert bench.exponent(report) is None
+    assert bench.exponent(bench.strip(report, bench.masks(START + 1800)[0])) is None

@@ -1,0 +1,231 @@
+"""Rule 3, u_i: a key holder who chose the primes so that discrete logarithms are easy.
+
+The centre makes n = p q with p - 1 and q - 1 smooth and works with the cloud. From C_i mod n =
+h^(n + k_i) it takes the logarithm (Pohlig and Hellman), hence k_i, and strips h^(n + k_i) off. What is
+left is a power of g, which anyone reads; D(e_i1 .. e_i gamma) takes away x_i and s_i, its own seed v_i.
+Without u_i that is d_i + xi_i: one meter, no dealer asked. With u_i it is uniform modulo n.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+from typing import Any
+
+import pytest
+from gmpy2 import gcd, invert, is_prime, mpz, next_prime, powmod
+
+import wattveil_meter.yan2024 as core
+from attacks.kit import SEEDS, START, Bench, Play, Shares
+from wattveil_meter import masks
+
+READING = 777
+
+
+@cache
+def smooth_key() -> tuple[mpz, mpz, tuple[int, ...]]:
+    """256-bit p, q = 3 mod 4, p - 1 and q - 1 products of 2 and different primes below 2^13."""
+    rng = random.Random(2024)
+    pool = [1009]
+    while pool[-1] < 8000:
+        pool.append(int(next_prime(pool[-1])))
+    found: list[mpz] = []
+    used: set[int] = set()
+    while len(found) < 2:
+        free = [r for r in pool if r not in used]
+        factors = rng.sample(free, 20)
+        base = mpz(2)
+        for r in factors:
+            base *= r
+        if not 243 <= base.bit_length() <= 245:
+            continue
+        for last in free:
+            p = base * last + 1
+            if last not in factors and p.bit_length() == 256 and p >> 254 == 3 and is_prime(p):
+                found.append(p)
+                used |= {*factors, last}
+                break
+    return found[0], found[1], (2, *sorted(used))
+
+
+@cache
+def subgroup(prime: mpz, root: mpz, r: int) -> dict[mpz, int]:
+    """The logarithms to the base `root`, an element of order r."""
+    logs, at = {}, mpz(1)
+    for digit in range(r):
+        logs[at] = digit
+        at = at * root % prime
+    return logs
+
+
+def log_mod_n(bench: Bench, base: mpz, power: mpz) -> tuple[int, int]:
+    """(x, order): base^x = power mod n, by the logarithms in all small subgroups."""
+    _, _, factors = smooth_key()
+    x, order = mpz(0), mpz(1)
+    for prime in (bench.key.p, bench.key.q):
+        for r in factors:
+            if (prime - 1) % r or order % r == 0:
+                continue
+            root = powmod(base, (prime - 1) // r, prime)
+            if root == 1:
+                continue
+            digit = subgroup(prime, root, r)[powmod(power, (prime - 1) // r, prime)]
+            x += order * ((digit - x) * invert(order, r) % r)
+            order *= r
+    return int(x), int(order)
+
+
+def smooth_bench(**changes: Any) -> Bench:
+    p, q, _ = smooth_key()
+    return Bench(int(p), int(q), **changes)
+
+
+def recover_k(bench: Bench, report: mpz) -> int:
+    """k_i from C_i mod n."""
+    x, order = log_mod_n(bench, bench.h % bench.n, report % bench.n)
+    return int((x - bench.n) % order)
+
+
+def single_meter(bench: Bench, play: Play, row: list[mpz], k: int | None = None) -> int:
+    """Cloud and key holder, for one meter: their best candidate for d + xi."""
+    slots, report = play.answer(row), play.report(READING)
+    k = recover_k(bench, report) if k is None else k
+    bare = bench.exponent(bench.strip(report, k))
+    assert bare is not None
+    v = masks.mask_v(bench.record, SEEDS[1], play.start)
+    rest = bench.key.decrypt(bench.product(slots))
+    return bench.signed(bare + rest - v - bench.record.offset)
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_the_logarithm_of_a_report(monkeypatch: pytest.MonkeyPatch, rule: bool) -> None:
+    if not rule:
+        monkeypatch.setattr(core, "mask_u", lambda *a: 0)
+    bench = smooth_bench()
+    candidates = []
+    for i in range(6):
+        start = START + i * bench.record.period_s
+        play = bench.meter(i, Shares([5 * i - 9, 0, 0]), start)
+        row = bench.one_hot(i)
+        k = recover_k(bench, bench.meter(i, Shares([0, 0, 0]), start).report_only(row))
+        assert k == bench.masks(start)[0]  # the logarithm gives k_i away in either case
+        candidates.append(single_meter(bench, play, row) - (READING + 5 * i - 9))
+    if not rule:
+        assert candidates == [0] * 6
+    else:
+        assert min(map(abs, candidates)) > 1 << 480  # of 512 bits: each is u_i, mod n
+        us = [bench.masks(START + i * bench.record.period_s)[1] for i in range(6)]
+        assert candidates == [bench.signed(u) for u in us]
+
+
+def test_u_is_uniform_so_the_candidate_says_nothing() -> None:
+    """The high bytes of u over many periods: no value is common (one n, 4,000 periods)."""
+    bench = smooth_bench()
+    counts = [0] * 16
+    for i in range(4000):
+        u = masks.mask_u(bench.record, SEEDS[0], START + i * bench.record.period_s)
+        counts[int(16 * u // bench.n)] += 1
+    assert all(abs(count - 250) < 6 * 16 for count in counts)
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_k_is_not_derived_from_u(monkeypatch: pytest.MonkeyPatch, rule: bool) -> None:
+    """One PRF output for both: k_i is in the attackers' hands, and with it u_i's low bits."""
+    if not rule:
+        derived = masks.mask_u
+        monkeypatch.setattr(core, "mask_k", lambda *a: derived(*a) % (1 << 256))
+    bench = smooth_bench()
+    hits = 0
+    for i in range(4):
+        start = START + i * bench.record.period_s
+        play = bench.meter(i, Shares([3, 0, 0]), start)
+        row = bench.one_hot(i)
+        k = recover_k(bench, bench.meter(i, Shares([3, 0, 0]), start).report_only(row))
+        low = (single_meter(bench, play, row, k) % bench.n - k) % (1 << 256)
+        hits += low == READING + 3
+    assert hits == (0 if rule else 4)
+
+
+def short_pair(a: mpz, goal: mpz, n: mpz, bound: int) -> tuple[int, int]:
+    """(d, t), t < bound, with d + a t = goal mod n and d small: nearest vector in two dimensions."""
+    # rows (t, bound-scaled a t mod n): Gauss reduces (1, a), (0, n); then round the goal away
+    b0, b1 = (mpz(1), a % n), (mpz(0), n)
+    scale = n // bound  # both coordinates of the answer about n wide: weigh t by n / bound
+
+    def norm(v: tuple[mpz, mpz]) -> mpz:
+        return (v[0] * scale) ** 2 + (v[1] * bound) ** 2
+
+    def dot(v: tuple[mpz, mpz], w: tuple[mpz, mpz]) -> mpz:
+        return v[0] * w[0] * scale**2 + v[1] * w[1] * bound**2
+
+    while True:
+        if norm(b0) > norm(b1):
+            b0, b1 = b1, b0
+        m = (2 * dot(b0, b1) + norm(b0)) // (2 * norm(b0))
+        if m == 0:
+            break
+        b1 = (b1[0] - m * b0[0], b1[1] - m * b0[1])
+    # (0, goal) = c0 b0 + c1 b1 over the rationals; the nearest lattice point is (t, goal - d)
+    det = b0[0] * b1[1] - b0[1] * b1[0]
+    c0, c1 = -goal * b1[0], goal * b0[0]
+    c0, c1 = (2 * c0 + det) // (2 * det), (2 * c1 + det) // (2 * det)
+    t = c0 * b0[0] + c1 * b1[0]
+    d = goal - (c0 * b0[1] + c1 * b1[1])
+    return int(d), int(t)
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_a_long_k_is_no_mask(monkeypatch: pytest.MonkeyPatch, rule: bool) -> None:
+    """k of |n| + 80 bits in the place of u: its logarithm is known modulo the order of h, and the
+    80 bits that are missing are a closest-vector problem in two dimensions."""
+
+    def long_k(record: Any, seed: bytes, start: int) -> int:
+        return int.from_bytes(masks.prf(seed, b"k", record, start, record.nb + 10), "little")
+
+    monkeypatch.setattr(core, "mask_k", long_k)
+    if not rule:
+        monkeypatch.setattr(core, "mask_u", lambda *a: 0)
+    bench = smooth_bench(h_bits=592)
+    slots_of, n = bench.one_hot("long"), bench.n
+    play = bench.meter("long", Shares([4, 0, 0]))
+    slots, report = play.answer(slots_of), play.report(READING)
+    x, order = log_mod_n(bench, bench.h % n, report % n)
+    # h^order = g^a: what is left of C_i is g^(m + a t), n + k = x + order t
+    a = bench.exponent(powmod(bench.h, order, bench.n2))
+    left = bench.exponent(report * powmod(bench.h, -x, bench.n2) % bench.n2)
+    assert a is not None and left is not None
+    v = masks.mask_v(bench.record, SEEDS[1], START)
+    rest = bench.key.decrypt(bench.product(slots))
+    goal = (left + rest - v - bench.record.offset) % n
+    bound = 1 << (592 - order.bit_length() + 2)
+    assert gcd(a, n) == 1
+    d, t = short_pair(mpz(a), goal, n, bound)
+    found = 0 <= t < bound and x + order * t - n == long_k(bench.record, SEEDS[0], START)
+    assert found is (not rule)
+    assert (d == READING + 4) is (not rule)
+
+
+@pytest.mark.parametrize(("level", "leaks"), [("short", True), ("full", False)])
+def test_what_level_short_gives_such_a_key_holder(level: str, leaks: bool) -> None:
+    """Against cloud + centre with smooth primes `short` gives xi_ij away, `full` does not, and
+    neither gives d_i: the limit PROTOCOL.md states, no more and no less."""
+    bench = smooth_bench(level=level)
+    order_of = log_mod_n(bench, bench.h_s % bench.n, mpz(1))[1]
+    r_cloud = (1 << 256) - 189  # the cloud's own randomiser, as long as it can be
+    row = bench.one_hot("r")
+    row[1] = powmod(bench.h_s, r_cloud, bench.n2)
+    read = []
+    for i, xi in enumerate((0, 17, -250)):
+        play = bench.meter(("r", i), Shares([0, xi, 0]))
+        slots = play.answer(row)
+        square = slots[1] * slots[1] % bench.n  # the sign is gone; g = 1 mod n
+        x, order = log_mod_n(bench, powmod(bench.h_s, 2, bench.n), square)
+        assert order * 2 >= order_of
+        read.append(x // r_cloud - bench.record.offset == xi)
+        k = bench.masks()[0]
+        bare = bench.exponent(bench.strip(play.report(READING), k))
+        assert bare is not None
+        opened = bare + bench.key.decrypt(bench.product(slots))
+        v = masks.mask_v(bench.record, SEEDS[1], START)
+        assert abs(bench.signed(opened - v - bench.record.offset)) > 1 << 480
+    assert read == [leaks] * 3

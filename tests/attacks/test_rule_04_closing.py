@@ -1,0 +1,109 @@
+"""Rule 4: the dealer's and the centre's quorum, played by the two that would profit.
+
+Cloud + centre ask an honest dealer to close a period over {meter 1}, or over nobody's neighbour: with K
+and U of one meter, the private key and v_1 they have d_1 + xi_1. A dealer without the quorum rule
+answers. Dealer + cloud have the centre open a set below Q in the same way; and a cloud that closes S,
+then S without one meter, or opens early, or under another certificate, is played in tests/test_roles_*
+(README.md here says where).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gmpy2 import mpz, powmod
+
+from plainmeter import START, material, prf
+from plainworld import Asker, World, combine, opening
+from wattveil_meter.wire import CODES, OPEN, RELEASED
+
+CLOSE, SHARE = 0x20, 0x60
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    world.end()
+    yield world
+    world.close()
+
+
+def fields(data: bytes) -> list[bytes]:
+    parts = []
+    while data:
+        (size,) = struct.unpack_from("<I", data)
+        parts.append(data[4 : 4 + size])
+        data = data[4 + size :]
+    return parts
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_the_dealer_is_asked_for_one_meter(world: World, rule: bool) -> None:
+    dealer = Asker(world, "dealer")
+    slots, report = material(world.meters[1], START, 654)
+    if not rule:
+        world.record.quorum_count = 1
+    answer = dealer(CLOSE, world.members(1), START)
+    assert answer is not None
+    if rule:
+        assert answer == (0x7F, bytes((CODES["below_quorum"],)))
+        assert dealer.role.status()["closings"] == {}
+        return
+    k, u, _ = fields(answer[1])
+    n = mpz(world.record.n)
+    bare = report * powmod(mpz(world.record.h), -int.from_bytes(k, "little"), n * n) % (n * n)
+    opened = world.key.decrypt(bare) + sum(world.key.decrypt(slot) for slot in slots)
+    v = prf(world.secrets[0].center_seed, b"v", world.record.fingerprint, START, 16)
+    opened += int.from_bytes(u, "little") - v - world.record.offset
+    assert opened % n == 654
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_the_centre_is_asked_for_one_meter(world: World, rule: bool) -> None:
+    """The dealer signs whatever the cloud likes; only the centre counts."""
+    center = Asker(world, "center")
+    payload = opening(world, (1,), *combine(world, [(1, material(world.meters[1], START, 654))]))
+    if not rule:
+        world.record.quorum_count = 1
+        assert center(OPEN, payload, START) == (RELEASED, b"")
+        assert center.role.status()["releases"][START]["total_wh"] == 654
+    else:
+        assert center.code(OPEN, payload, START) == CODES["below_quorum"]
+        assert center.role.status()["epsilon_spent"] == "0"
+
+
+def test_a_set_with_repeated_or_unknown_meters_cannot_be_said(world: World) -> None:
+    """S is a bitmap: a meter is in it once, and bits beyond the roster are refused by both."""
+    dealer = Asker(world, "dealer")
+    for members in (b"\x11", b"\x83", b"\x03\x03", b"\x00\x03"):
+        assert dealer.code(CLOSE, members, START) == CODES["bad_set"]
+    assert dealer.role.status()["closings"] == {}
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_a_share_for_one_set_opens_no_other(world: World, rule: bool) -> None:
+    """The cloud closes {1, 2, 3} honestly and multiplies the ciphertexts of {1, 2} only.
+
+    u_3 and k_3 of the share make it random. Were u and k zero, v_3 would still do it.
+    """
+    center, dealer = Asker(world, "center"), Asker(world, "dealer")
+    answer = dealer(CLOSE, world.members(1, 2, 3), START)
+    assert answer is not None and answer[0] == SHARE
+    closed = [(i, material(world.meters[i], START, 100 * i)) for i in (1, 2, 3)]
+    given = closed if not rule else closed[:2]
+    c1, _ = combine(world, given)
+    n = mpz(world.record.n)
+    k, u, certificate = fields(answer[1])
+    c2 = powmod(mpz(world.record.h), -int.from_bytes(k, "little"), n * n)
+    c2 = c2 * (1 + int.from_bytes(u, "little") * n) % (n * n)
+    for _, (_, report) in given:
+        c2 = c2 * report % (n * n)
+    payload = opening(world, (1, 2, 3), c1, world.meters[1].pair(c2))
+    assert certificate in payload
+    center(OPEN, payload, START)
+    release = center.role.status()["releases"][START]
+    assert release["total_wh"] == (None if rule else 600)
+    assert release["refused"] == ("sum_invalid" if rule else None)

@@ -1,0 +1,101 @@
+"""Rule 6, the row check: a cloud that sends rows that are not one-hot.
+
+All zeros, O given back: the noise-free reading; with s_i in the plaintext the total is off by s_i
+(sigma - 1) for a row of sum sigma. Rows that do sum to 1 pass, which the protocol says with its odds:
+(2, -1, 0) only makes the noise wider; (1/w, .., 1/w) passes once in w with the noise divided by w; (1 - a,
+a), a large, passes only if xi_1 = xi_2. These odds are measured here: they must not be better.
+"""
+
+from __future__ import annotations
+
+import pytest
+from gmpy2 import invert
+
+from attacks.kit import Bench, Shares, drbg
+
+READING = 500
+
+
+@pytest.mark.parametrize("rule", [False, True])
+@pytest.mark.parametrize("sigma", [0, 2, 5, -1])
+def test_rows_of_another_sum(rule: bool, sigma: int) -> None:
+    """Attack: no noise (sigma 0), or the reading with a multiple of one share."""
+    bench = Bench(row_check=int(rule))
+    offsets = []
+    for i in range(12):
+        play = bench.meter(i, Shares([40, 0, 0]))
+        slots = play.answer(bench.rows([sigma, 0, 0], i))
+        opened = bench.total(slots, play.report(READING)) + bench.record.offset
+        offsets.append(opened - READING - sigma * (40 + bench.record.offset))
+    if not rule:
+        assert offsets == [0] * 12
+    else:
+        factors = [offset // (sigma - 1) for offset in offsets]
+        assert [f * (sigma - 1) for f in factors] == offsets  # s_i and nothing else
+        assert len(set(factors)) == 12
+        assert all(0 <= f < 1 << bench.record.check_bits for f in factors)
+        assert not any(bench.plausible(o) for o in offsets)
+
+
+def test_the_odds_against_a_row_of_another_sum() -> None:
+    """|s (sigma - 1)| within W has chance at most (W + 1) / 2^bits, W / 2^bits <= 2^-20."""
+    record = Bench().record
+    assert record._width() << 20 <= 1 << record.check_bits
+    wide = Bench(roster_size=200, quorum_count=100, hi=40_000).record
+    assert wide._width() << 20 <= 1 << wide.check_bits
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_one_share_twice_minus_another(rule: bool) -> None:
+    """(2, -1, 0) sums to 1 and passes, check or no check: the noise is 2 xi_1 - xi_2, not less."""
+    bench = Bench(row_check=int(rule))
+    play = bench.meter("two", Shares([30, 7, 1000]))
+    slots = play.answer(bench.rows([2, -1, 0], "two"))
+    assert bench.total(slots, play.report(READING)) == READING + 2 * 30 - 7
+
+
+@pytest.mark.parametrize("w", [2, 3, 5])
+def test_a_row_of_fractions_passes_once_in_w(w: int) -> None:
+    """With a full Laplace share (a = 1) of scale 1,000 Wh; 6 standard deviations around 1 / w."""
+    bench = Bench(gamma=w, quorum_count=2, colluding=1, level="short")
+    part = int(invert(w, bench.n))
+    tries, passed = 240, 0
+    row = bench.rows([part] * w, w)
+    for i in range(tries):
+        shares = Shares(record=bench.record)
+        play = bench.meter((w, i), shares)
+        slots = play.answer(row)
+        total = bench.total(slots, play.report(READING))
+        if bench.plausible(total):
+            passed += 1
+            assert (total - READING) * w == sum(shares.drawn)
+        else:
+            assert sum(shares.drawn) % w
+    spread = (tries * (w - 1)) ** 0.5 / w
+    assert abs(passed - tries / w) < 6 * spread
+
+
+def test_a_row_that_compares_two_shares() -> None:
+    """(1 - a, a, 0): in range exactly when the first two shares are equal; otherwise random."""
+    bench = Bench(roster_size=20, quorum_count=20)  # shape 1 / 20: most shares are 0
+    a = 1 << 60
+    outcomes = set()
+    for i in range(40):
+        shares = Shares(record=bench.record)
+        play = bench.meter(("a", i), shares)
+        slots = play.answer(bench.rows([1 - a, a, 0], i))
+        total = bench.total(slots, play.report(READING))
+        equal = shares.drawn[0] == shares.drawn[1]
+        assert bench.plausible(total) == equal
+        assert not equal or total == READING + shares.drawn[0]
+        outcomes.add(equal)
+    assert outcomes == {True, False}
+
+
+def test_the_factor_is_fresh_every_period() -> None:
+    """A cloud that learned s_i of one period (by a false row and a friend at the centre) could
+    correct for it in the next one, were it the same."""
+    bench = Bench()
+    source = drbg("one meter's generator")
+    factors = {bench.meter(source, Shares([0, 0, 0])).suite._s for _ in range(5)}
+    assert len(factors) == 5

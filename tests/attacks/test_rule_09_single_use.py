@@ -1,0 +1,281 @@
+"""Rule 9: one row set, one report, fresh draws. Whatever is used twice is a difference that opens.
+
+Same r, x, xi, sign on rows B and B g: e' / e = g^(xi + O), read by a division, no key. Same masks under
+two readings: C' / C = g^(d' - d - ..), and with the centre's key d' - d. A cloud gets there by a second
+row set, by cutting the meter's power between rows and report, or by a clock that goes back; the meter's
+stored row hash, its stored report and the boot counter in its DRBG are what stops it. The variant is a
+meter whose flash forgets; a hostile cloud then plays both, at random, for many lives.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from gmpy2 import invert, mpz
+
+import support
+from attacks.kit import Bench, Shares, drbg
+from support import KEYS, N2, PERIOD, START, N, Peers, drive, from_pair, make_meter, to_pair
+from wattveil_meter import wire
+from wattveil_meter.store import MemoryStorage
+
+
+class Amnesia(MemoryStorage):
+    """Flash that forgets."""
+
+    def write(self, name: str, value: bytes) -> None:
+        pass
+
+
+class Spy:
+    """The sampler's shares, as they were drawn."""
+
+    def __init__(self, meter: Any) -> None:
+        self.drawn: list[int] = []
+        self._inner, meter._sampler = meter._sampler, self
+
+    def share(self, source: Any) -> int:
+        self.drawn.append(self._inner.share(source))
+        return self.drawn[-1]
+
+
+def exponent(c: int) -> int:
+    """a of g^a."""
+    assert c % N == 1
+    return int(support.signed(c // N))
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_two_row_sets_under_the_same_draws(rule: bool) -> None:
+    """The suite itself: with the same generator state (variant) and with the next one (real)."""
+    bench = Bench()
+    source = drbg("meter")
+    row = bench.one_hot("row")
+    again = [row[0], row[1] * (1 + bench.n) % bench.n2, row[2]]
+    shares = [-3, 41, 7]
+    first = bench.meter(source, Shares(shares)).answer(row)
+    second = bench.meter(drbg("meter") if not rule else source, Shares(shares)).answer(again)
+    quotient = second[1] * invert(first[1], bench.n2) % bench.n2
+    if rule:
+        assert quotient % bench.n not in (1, bench.n - 1)  # r is another: no power of g
+    else:
+        read = bench.exponent(quotient)
+        assert read is not None and read - bench.record.offset == 41
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_power_cut_between_rows_and_report(rule: bool) -> None:
+    """A board whose random source gives the same bytes after every start, and a cloud that cuts its
+    power to see other rows under the same draws."""
+    record = support.record()
+    storage = MemoryStorage() if rule else Amnesia()
+    seen: list[dict[int, bytes]] = []
+    for life in range(2):
+        peers = Peers(record)
+        peers.make_rows(START)
+        if life:
+            c = from_pair(peers.rows[1]) * (1 + N) % N2
+            peers.rows[1] = to_pair(c)
+        meter, _, _ = make_meter(record, storage, seed=b"stuck")
+        spy = Spy(meter)
+        drive(meter, peers)
+        seen.append(peers.slots.get(START, {}))
+        if rule and life:
+            assert peers.absent == [(START, wire.RESTARTED)]
+    assert sorted(seen[0]) == [1, 2, 3]
+    if rule:
+        assert seen[1] == {}
+    else:
+        quotient = from_pair(seen[1][2]) * support.inverse(from_pair(seen[0][2]), N2) % N2
+        assert exponent(quotient) - record.offset == spy.drawn[1]
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_power_cuts_before_anything_else_is_stored(rule: bool) -> None:
+    """Cut after 1, 2, 3 .. frames, same entropy each time: a counter that came back would be a nonce
+    used twice, and a time nonce that came back the same generator."""
+    record = support.record()
+    storage = MemoryStorage() if rule else Amnesia()
+    counters, nonces = [], []
+    for cut in range(1, 6):
+        peers = Peers(record)
+        meter, _, _ = make_meter(record, storage, seed=b"stuck")
+        for _ in range(cut):
+            frame = meter.poll()
+            message = Peers(record).channel.open(frame)
+            counters.append(message.counter)
+            if message.type == wire.TIME:
+                nonces.append(bytes(message.payload))
+            meter.receive(peers.answer(frame))
+    assert (len(set(counters)) == len(counters)) is rule
+    assert (len(set(nonces)) == len(nonces)) is rule
+
+
+def test_a_stuck_random_source_still_gives_fresh_draws() -> None:
+    """The boot counter, stored before the first output, is part of the seed: the next period after
+    the restart shares nothing with the one before it."""
+    record = support.record()
+    storage = MemoryStorage()
+    uploads = []
+    for life in range(2):
+        peers = Peers(record)
+        peers.make_rows(START + life * PERIOD)
+        peers.now = START + life * PERIOD
+        meter, _, _ = make_meter(record, storage, seed=b"stuck")
+        drive(meter, peers)
+        uploads.append([from_pair(e) for e in peers.slots[START + life * PERIOD].values()])
+    for a, b in zip(*uploads, strict=True):
+        assert a * support.inverse(b, N2) % N2 % N not in (1, N - 1)
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_two_readings_under_one_set_of_masks(rule: bool) -> None:
+    """A clock that goes back: the second report of a period, for another reading. The centre's key
+    and the cloud open the difference; u, v, k cancel."""
+    record = support.record()
+    storage = MemoryStorage() if rule else Amnesia()
+    opened = []
+    for life, reading in enumerate((900, 250)):
+        peers = Peers(record)
+        meter, _, clock = make_meter(record, storage, {START: reading}, seed=b"%d" % life)
+        spy = Spy(meter)
+        drive(meter, peers)
+        peers.now += PERIOD
+        clock.value += 1000
+        drive(meter, peers)
+        if rule and life:
+            # what it did in that period it never does again
+            assert START not in peers.slots
+            assert START not in [start for start, _ in peers.reports]
+            return
+        sent = peers.reports[0][1]
+        c = mpz(from_pair(sent))
+        for e in peers.slots[START].values():
+            c = c * from_pair(e) % N2
+        opened.append((c, spy.drawn[1]))
+    quotient = int(opened[0][0] * invert(opened[1][0], N2) % N2)
+    difference = support.signed(support.decrypt(quotient))
+    assert difference == 900 - 250 + opened[0][1] - opened[1][1]
+
+
+class Hostile(Peers):
+    """A cloud that answers at random: other rows, errors, clocks that jump, silence."""
+
+    def __init__(self, record: Any, rng: random.Random) -> None:
+        super().__init__(record)
+        self.rng = rng
+        # an ear on the link, with its own counters, so that what is refused is still heard
+        self.ear = lambda boot: wire.Channel(
+            KEYS["link"], support.FLEET, wire.CLOUD, 3, False, record.fingerprint, boot
+        )
+        self.heard: dict[str, dict[Any, set[Any]]] = {
+            kind: defaultdict(set) for kind in ("slot", "report", "rows")
+        }
+
+    def hear(self, frame: bytes) -> None:
+        message = self.ear(1).open(frame)
+        if message.type == wire.SLOT:
+            slot = message.payload[0]
+            self.heard["slot"][message.start, slot].add(bytes(message.payload))
+            self.heard["rows"][message.start].add(self.offered)
+        elif message.type == wire.REPORT:
+            self.heard["report"][message.start].add(bytes(message.payload))
+
+    offered: Any = None
+
+    def answer(self, frame: bytes) -> bytes:
+        self.hear(frame)
+        rng, self.slots = self.rng, {}
+        kind = frame[3]
+        if rng.random() < 0.06:
+            self.deny[kind] = rng.choice(list(wire.CODES))
+        if kind == wire.ROW:
+            start = int.from_bytes(frame[20:28], "little")
+            if self.rows is None or self.start != start or rng.random() < 0.1:
+                self.make_rows(start)
+            self.offered = support.sha256(b"".join(self.rows)).digest()
+        if rng.random() < 0.05:
+            self.now += rng.choice([PERIOD, -PERIOD, PERIOD // 2, 1])
+        return super().answer(frame)
+
+
+def play_hostile_lives(storage: Any, seed: int) -> Hostile:
+    """Three lives of one meter, power cut anywhere in each."""
+    rng = random.Random(seed)
+    record = support.record(gamma=2)
+    heard = None
+    for life in range(3):
+        peers = Hostile(record, rng)
+        if heard is not None:
+            peers.heard = heard
+        heard = peers.heard
+        peers.now = START + rng.choice([0, 0, PERIOD])
+        readings = {START + i * PERIOD: rng.randrange(1000) for i in range(-4, 12)}
+        meter, _, clock = make_meter(record, storage, readings, seed=b"%d" % life)
+        for _ in range(rng.randrange(5, 60)):
+            out = 0
+            while out == 0:  # between two multiplications
+                out = meter.poll()
+            if not isinstance(out, bytes):
+                clock.value += out
+                peers.now += rng.choice([0, PERIOD // 2])
+            elif rng.random() < 0.9:
+                meter.receive(peers.answer(out))
+            else:
+                peers.hear(out)
+    return peers
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_many_lives_with_a_hostile_cloud(rule: bool) -> None:
+    """Over all of them: one report a period, one e_ij a slot, under one row set."""
+    broken = reports = 0
+    for seed in range(60):
+        heard = play_hostile_lives(MemoryStorage() if rule else Amnesia(), seed).heard
+        reports += len(heard["report"])
+        worst = max(len(seen) for kind in heard.values() for seen in kind.values() or [()])
+        broken += worst > 1
+    assert reports > 60  # the meters did work
+    assert (broken == 0) is rule
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_periods_of_two_records_do_not_overlap_at_the_meter(rule: bool) -> None:
+    """Rule 9: re-provisioned in the middle of a period it has reported, with a shorter period, the
+    meter would report the second half of it again, had it kept the start only and not the end."""
+    record, storage = support.record(), support.MemoryStorage()
+    peers = Peers(record)
+    meter, _, clock = make_meter(record, storage)
+    drive(meter, peers)
+    peers.now = START + PERIOD
+    clock.value += 1000
+    drive(meter, peers, until=lambda m: m.state == "reported")
+    assert peers.reports[0][0] == START
+    other = support.record(period_s=PERIOD // 2, roster_epoch=2)
+    peers = Peers(other)
+    peers.now = START + PERIOD // 2
+    meter, _, _ = make_meter(other, storage, seed=b"2")
+    if not rule:
+        meter._busy = START + 1
+    drive(meter, peers)
+    assert (START + PERIOD // 2 not in peers.slots) is rule
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_a_suite_reports_once(rule: bool) -> None:
+    """Whatever the state machine around it does: a second C_i under the same blinding factor is
+    the difference of two readings, by a division."""
+    bench = Bench()
+    play = bench.meter("twice", Shares([0, 0, 0]))
+    play.answer(bench.one_hot("row"))
+    blind = play.suite._blind
+    one = play.report(100)
+    if rule:
+        with pytest.raises(TypeError):
+            play.report(350)
+    else:
+        play.suite._blind = blind
+        assert bench.exponent(play.report(350) * invert(one, bench.n2) % bench.n2) == 250
