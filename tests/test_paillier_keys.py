@@ -68,7 +68,9 @@ def test_decryption_agrees_with_the_definition() -> None:
 
 
 @pytest.mark.parametrize(
-    "c", [0, -1, N, N * N, N * N + 1, int(KEY.p), 5 * int(KEY.q), N * (N - 1), -N * N + 1]
+    "c",
+    [0, -1, N, N * N, N * N + 1, int(KEY.p), 5 * int(KEY.q), N * (N - 1), -N * N + 1],
+    ids=["0", "-1", "n", "n2", "n2+1", "p", "5q", "n(n-1)", "1-n2"],
 )
 def test_what_is_no_ciphertext_is_refused(c: int) -> None:
     assert not PUBLIC.is_ciphertext(c)
