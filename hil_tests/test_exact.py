@@ -63,8 +63,30 @@ def noise_of(plan: Plan, root: Path, start: int, members: list[int]) -> int:
             delta=300,
         ),
         DemoOptions(meters=3, periods=2, bits=1024, gamma=1, runtime="cpython", row_check=False),
+        DemoOptions(meters=4, periods=3, gamma=8, suite="compact", runtime="micropython"),
+        DemoOptions(meters=3, periods=2, gamma=20, suite="compact", runtime="micropython-arm"),
+        DemoOptions(
+            meters=3,
+            periods=2,
+            bits=1024,
+            gamma=5,
+            suite="compact",
+            noise="gamma",
+            own_noise=True,
+            level="full",
+            tables=128,
+            runtime="micropython",
+        ),
     ],
-    ids=["micropython", "micropython-arm", "micropython-discrete-own-drop", "cpython"],
+    ids=[
+        "micropython",
+        "micropython-arm",
+        "micropython-discrete-own-drop",
+        "cpython",
+        "compact-micropython",
+        "compact-arm",
+        "compact-gamma-own-full",
+    ],
 )
 def test_released_minus_true_is_the_chosen_noise(options: DemoOptions, tmp_path: Path) -> None:
     if options.runtime != "cpython":

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from wattveil.fleet import provision as module
 from wattveil.fleet.provision import Fleet, load_fleet, load_package, provision
 from wattveil.fleet.replay import write_readings
-from wattveil.fleet.settings import FleetSettings, exact, quorum_count, share_of
+from wattveil.fleet.settings import SETS_KIB, FleetSettings, exact, quorum_count, share_of
+from wattveil.fleet.tables import fleet_tables
 from wattveil.paillier.group import group_element, group_nonresidue
 from wattveil.paillier.keyfile import load_private
 from wattveil.paillier.keys import generate
@@ -65,14 +66,30 @@ def test_the_tables(fleet):
     record = fleet.record
     files = fleet.meters["9"].files
     h, s = parse(files["h.tab"], N), parse(files["s.tab"], N)
-    assert (h.exponent_bits, h.teeth, h.blocks) == (256, 8, 1)
+    assert (h.exponent_bits, h.teeth, h.blocks) == (256, 6, 4)
     assert (s.exponent_bits, s.teeth, s.blocks) == (256, 8, 2)
     n2 = N * N
     assert h.constant == pow(record.h, int(N), int(n2))
     assert h.power(3**160) == pow(record.h, 3**160, int(n2))
     assert s.power(3**160) == pow(record.h_s, 3**160, int(n2))
-    digests = [hashlib.sha256(files[name]).digest() for name in ("h.tab", "s.tab")]
+    digests = [
+        hashlib.sha256(tables[name]).digest()
+        for tables in (files, fleet.tables[2])  # portable, and in the ARM kernels' form
+        for name in ("h.tab", "s.tab")
+    ]
     assert record.tables == b"".join(digests)
+
+
+@pytest.mark.parametrize("suite", ["yan2024", "compact"])
+@pytest.mark.parametrize("kib", SETS_KIB)
+def test_table_sets_fit_their_flash(suite, kib):
+    key, fleet = generate(1024), bytes(8)
+    tables, _ = fleet_tables(key.public, fleet, 1, suite, "short", kib)
+    for files in tables.values():
+        size = sum(len(data) for data in files.values())
+        assert (
+            kib * 1024 // 4 < size <= kib * 1024 // 2 + 1000
+        )  # a 1024-bit key's are half as large
 
 
 @pytest.mark.parametrize(("level", "bits"), [("short", 256), ("half", 128), ("full", 336)])

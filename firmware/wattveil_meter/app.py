@@ -8,8 +8,9 @@ import gc
 import json
 
 from wattveil_meter import VERSION, hal, selftest
+from wattveil_meter.kernels.portable import Portable
 from wattveil_meter.links.serial import SerialLink
-from wattveil_meter.meter import Meter, Package
+from wattveil_meter.meter import SUITES, Meter, Package
 from wattveil_meter.sensors.demo import Demo
 from wattveil_meter.sensors.replay import Replay
 from wattveil_meter.store import FileStorage
@@ -33,17 +34,18 @@ def build():
     with open("config.json") as file:
         config = json.load(file)
     package = Package(_read("record.bin"), _read("meter.bin"))
-    result = selftest.run()
+    ring = Portable(package.record.n)
+    about = (hal.runtime(), VERSION, selftest.run(ring))
     gc.collect()
-    about = (hal.runtime(), VERSION, "portable", result)
     return Meter(
         package,
-        {"h": open("h.tab", "rb"), "s": open("s.tab", "rb")},
+        {name: open(name + ".tab", "rb") for name in SUITES[package.record.suite].tables},
         FileStorage(),
         _sensor(config["sensor"], package),
         hal.Clock(),
         hal.entropy(),
         about,
+        ring,
         config.get("poll_ms", 200),
     )
 

@@ -11,7 +11,8 @@ The meter asks and the cloud answers; one request is outstanding at a time.
 from hashlib import sha256
 
 from wattveil_meter import wire
-from wattveil_meter.cipher import Comb, Ring, table_digest
+from wattveil_meter.cipher import Comb, table_digest
+from wattveil_meter.compact import Compact
 from wattveil_meter.drbg import Drbg, same
 from wattveil_meter.fields import Malformed, pack, read_uint, uint, unpack
 from wattveil_meter.masks import identity_hash, register_mac, registered_mac, time_mac, u64
@@ -19,7 +20,7 @@ from wattveil_meter.noise import Drawn, make_sampler
 from wattveil_meter.record import Record
 from wattveil_meter.yan2024 import Yan2024
 
-SUITES = {"yan2024": Yan2024}
+SUITES = {"yan2024": Yan2024, "compact": Compact}
 
 _TIMEOUT_MS = 3000  # first retry of an unanswered request; doubles up to _TIMEOUT_MAX_MS
 _TIMEOUT_MAX_MS = 30000
@@ -59,13 +60,11 @@ class Meter:
 
     tables: {"h": file, "s": file} (seekable binary); storage: read(name), write(name, bytes) as in
     store.py; sensor: as in sensors/; clock: .ms() monotonic milliseconds; entropy: fresh bytes from the
-    hardware (>= 48); about: (runtime, firmware version, kernel, self-test result) for the hello
-    message; poll_ms: how often a frozen clock is asked again; number: integer type of the arithmetic.
+    hardware (>= 48); about: (runtime, firmware version, self-test result) for the hello message;
+    ring: the kernel over the record's n; poll_ms: how often a frozen clock is asked again.
     """
 
-    def __init__(
-        self, package, tables, storage, sensor, clock, entropy, about, poll_ms=200, number=int
-    ):
+    def __init__(self, package, tables, storage, sensor, clock, entropy, about, ring, poll_ms=200):
         record = package.record
         self.package = package
         self.record = record
@@ -83,7 +82,7 @@ class Meter:
         self._store_boot()  # before the first output of DRBG or channel
         secret = package.drbg_secret + uint(self._boot)
         self.drbg = Drbg(entropy, secret, b"wattveil meter " + package.id)
-        self.ring = Ring(number(record.n))
+        self.ring = ring
         self._combs = {}
         for name, file in tables.items():
             digest = table_digest(file)
@@ -91,8 +90,10 @@ class Meter:
             if digest not in allowed:
                 raise Malformed("table " + name + " is not one the record allows")
             self._combs[name] = Comb(file, self.ring, name.encode())
-        if self._combs["h"].bits < 256 or self._combs["s"].bits < record.randomiser_bits:
-            raise Malformed("a table is for shorter exponents than the record's")
+        needed = {"h": 256, "s": record.randomiser_bits}
+        for name in SUITES[record.suite].tables:
+            if name not in self._combs or self._combs[name].bits < needed[name]:
+                raise Malformed("table " + name + " is missing or for shorter exponents")
         epsilon = (record.epsilon_num, record.epsilon_den)
         self._sampler = make_sampler(record.noise, record.a, *epsilon, record.delta)
         self._channel = wire.Channel(
@@ -147,7 +148,8 @@ class Meter:
                 yield from self._sleep(self._poll_ms)
 
     def _register(self):
-        runtime, version, kernel, selftest = self._about
+        runtime, version, selftest = self._about
+        kernel = self.ring.name
         state, self.state = self.state, "unregistered"
         hello = (self.package.id, runtime.encode(), version.encode(), kernel.encode())
         yield from self._ask(wire.HELLO, pack(*hello, selftest.encode()))

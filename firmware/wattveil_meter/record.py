@@ -162,7 +162,7 @@ class Record:
         return self.roster_size * delta + 2 * bound
 
     def _check(self):
-        if self.suite not in ("yan2024",) or self.noise not in ("gamma", "discrete"):
+        if self.suite not in ("yan2024", "compact") or self.noise not in ("gamma", "discrete"):
             raise Malformed("unknown suite or noise")
         if self.level not in ("short", "half", "full"):
             raise Malformed("unknown randomiser level")

@@ -7,7 +7,7 @@
 Everything but g^(d_i) is done before the period ends, row by row, in RAM that does not grow with gamma.
 """
 
-from wattveil_meter.cipher import power
+from wattveil_meter.cipher import power, window
 from wattveil_meter.masks import mask_k, mask_u, mask_v
 from wattveil_meter.noise import clamp
 
@@ -15,11 +15,13 @@ from wattveil_meter.noise import clamp
 class Yan2024:
     """The ciphertexts of one meter for one period, in order: slot(2) .. slot(gamma), slot(1), report(d).
 
-    record: Record; ring: Ring over record.n; combs: {"h": Comb, "s": Comb}; drbg: Drbg;
+    record: Record; ring: a kernel over record.n; combs: {"h": Comb, "s": Comb}; drbg: Drbg;
     sampler: gives gamma shares, and one more with own noise; seeds: (dealer seed, centre seed), 32
     bytes each; start: UTC s.
     Every random value is drawn here once and used in one ciphertext only (rule 9).
     """
+
+    tables = ("h", "s")
 
     def __init__(self, record, ring, combs, drbg, sampler, seeds, start):
         self._record = record
@@ -42,21 +44,22 @@ class Yan2024:
     def row(self, slot, pair):
         """Generator: take B_ij (slot 1..gamma in order); returns e_ij's wire form, None for slot 1."""
         if slot == 1:
-            self._first = self._product = pair
+            self._first = pair
+            self._product = self._ring.copy(pair)
             return None
-        self._product = self._ring.mul(self._product, pair)
+        self._product = self._ring.times(self._product, pair)
         yield 0
         return (yield from self._noise_slot(slot, pair, []))
 
     def finish(self):
         """Generator: after the last row; returns e_i1's wire form and makes C_i but for g^(d_i)."""
-        check = [(self._product, self._s, self._record.check_bits)]
-        if not self._record.row_check:
-            check = []
+        check = []
+        if self._record.row_check:
+            args = (self._product, self._s, self._record.check_bits)
+            check.append((yield from window(self._ring, *args)))
         first = yield from self._noise_slot(1, self._first, check)
         blind = yield from power(self._ring, [], self._h, self._k)
-        blind = self._h.times_constant(self._ring, blind)  # h^n
-        self._blind = self._ring.mul_g(blind, self._plain)
+        self._blind = self._h.times_constant(blind)  # h^n
         return first
 
     def report(self, reading):
@@ -65,7 +68,7 @@ class Yan2024:
         Once: two readings under one blinding would give their difference away.
         """
         blind, self._blind = self._blind, None
-        return self._ring.encode(self._ring.mul_g(blind, reading))
+        return self._ring.finish(blind, reading + self._plain)
 
     def _noise_slot(self, slot, pair, more):
         record = self._record
@@ -74,9 +77,6 @@ class Yan2024:
         r = self._drbg.bits(record.randomiser_bits)
         x = self._drbg.below(record.n)
         self._plain -= x
-        bases = [(pair, exponent, record.exponent_bits)] + more
-        e = yield from power(ring, bases, self._comb, r)
-        e = ring.mul_g(e, x)
-        if self._drbg.bits(1):
-            e = ring.negate(e)
-        return ring.encode(e)
+        own = yield from window(ring, pair, exponent, record.exponent_bits)
+        e = yield from power(ring, [own] + more, self._comb, r)
+        return ring.finish(e, x, self._drbg.bits(1))

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from wattveil import __version__
 from wattveil.demo.plan import LINKS, RUNTIMES, DemoOptions
-from wattveil.fleet.settings import NOISES, SUITES
+from wattveil.fleet.settings import LEVELS, NOISES, SETS_KIB, SUITES
 
 ROLES = ("center", "cloud", "dealer")
 
@@ -64,7 +64,11 @@ def parser() -> argparse.ArgumentParser:
 def _fleet_options(parse: argparse.ArgumentParser, quorum: str) -> None:
     default = DemoOptions
     parse.add_argument("--suite", choices=SUITES, default=default.suite)
-    parse.add_argument("--noise", choices=NOISES, default=default.noise)
+    parse.add_argument("--noise", choices=NOISES, help="default: gamma, with compact discrete")
+    parse.add_argument("--level", choices=LEVELS, default=default.level,
+                       help="length of randomiser exponents")  # fmt: skip
+    parse.add_argument("--tables", type=int, choices=SETS_KIB, default=default.tables,
+                       help="KiB of flash a meter gives to its tables, at 2048 bits")  # fmt: skip
     parse.add_argument("--bits", type=int, default=default.bits, help="of the Paillier modulus")
     parse.add_argument("--gamma", type=int, default=default.gamma, help="slots of a noise row")
     parse.add_argument("--epsilon", default=default.epsilon, help="privacy cost of one period")
@@ -113,6 +117,8 @@ def _run_demo(args: argparse.Namespace) -> int:
         periods=args.periods,
         suite=args.suite,
         noise=args.noise,
+        level=args.level,
+        tables=args.tables,
         bits=args.bits,
         gamma=args.gamma,
         epsilon=args.epsilon,
@@ -170,7 +176,9 @@ def _run_keygen(args: argparse.Namespace) -> int:
         colluding=args.colluding,
         gamma=args.gamma,
         suite=args.suite,
-        noise=args.noise,
+        noise=args.noise or SUITES[args.suite],
+        level=args.level,
+        tables=args.tables,
         bits=args.bits,
         row_check=not args.no_row_check,
         own_noise=args.own_noise,

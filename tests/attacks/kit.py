@@ -20,8 +20,9 @@ from wattveil.paillier.keys import PrivateKey
 from wattveil.paillier.tables import build_table
 from wattveil.privacy.law import sum_bounds
 from wattveil_meter import masks
-from wattveil_meter.cipher import Comb, Ring
+from wattveil_meter.cipher import Comb
 from wattveil_meter.drbg import Drbg
+from wattveil_meter.kernels.portable import Portable
 from wattveil_meter.noise import make_sampler, offset
 from wattveil_meter.yan2024 import Yan2024
 
@@ -76,7 +77,7 @@ class Bench:
         ratio = changes.get("epsilon_num", 1), changes.get("epsilon_den", 1)
         fields["offset"] = offset(*ratio, changes.get("hi", 1000) - changes.get("lo", 0))
         self.record: Any = support.record(**(fields | changes))
-        self.ring = Ring(self.n)
+        self.ring = Portable(self.n)
         self.combs = {
             name: Comb(io.BytesIO(table), self.ring, name.encode())
             for name, table in tables.items()
@@ -100,6 +101,12 @@ class Bench:
     def one_hot(self, seed: object, hot: int = 0) -> list[mpz]:
         """An honest row."""
         return self.rows([int(j == hot) for j in range(self.record.gamma)], seed)
+
+    def element(self, c: mpz) -> Any:
+        """A ciphertext as the meter's kernel holds it."""
+        nb = self.ring.nb
+        high, low = divmod(c, self.n)
+        return self.ring.decode(int(low).to_bytes(nb, "little") + int(high).to_bytes(nb, "little"))
 
     def product(self, ciphertexts: Iterable[mpz]) -> mpz:
         """What the cloud adds up."""
@@ -154,8 +161,7 @@ class Play:
         """e_i1 .. e_i gamma for a row."""
         sent = []
         for slot, c in enumerate(row, 1):
-            high, low = divmod(c, self.bench.n)
-            sent.append(_run(self.suite.row(slot, (low, high))))
+            sent.append(_run(self.suite.row(slot, self.bench.element(c))))
         sent[0] = _run(self.suite.finish())
         return [self._number(data) for data in sent]
 
@@ -169,8 +175,9 @@ class Play:
         return self.report(wh)
 
     def _number(self, data: bytes) -> mpz:
-        low, high = self.bench.ring.decode(data)
-        return low + high * self.bench.n
+        nb = self.bench.ring.nb
+        low, high = (int.from_bytes(half, "little") for half in (data[:nb], data[nb:]))
+        return mpz(low) + high * self.bench.n
 
 
 def _run(life: Generator[int, None, Any]) -> Any:

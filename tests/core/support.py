@@ -11,7 +11,8 @@ from hashlib import sha256
 from wattveil_meter import masks, noise, wire
 from wattveil_meter.drbg import Drbg
 from wattveil_meter.fields import pack, uint
-from wattveil_meter.meter import Meter, Package
+from wattveil_meter.kernels.portable import Portable
+from wattveil_meter.meter import SUITES, Meter, Package
 from wattveil_meter.record import Record
 from wattveil_meter.store import MemoryStorage
 
@@ -222,29 +223,32 @@ class Peers:
 
     def total(self, start):
         """d + xi of the one meter, opened with every key and seed there is."""
-        product = 1
-        for e in self.slots[start].values():
-            product = product * from_pair(e) % N2
-        k = masks.mask_k(self.record, KEYS["dealer"], start)
         u = masks.mask_u(self.record, KEYS["dealer"], start)
         v = masks.mask_v(self.record, KEYS["center"], start)
-        c = from_pair(self.reports[-1][1]) * pow(inverse(H, N2), k, N2) % N2
-        total = decrypt(product) + decrypt(c) - u - v - self.record.offset
-        return signed(total % N)
+        c = from_pair(self.reports[-1][1])
+        total = -u - v - self.record.offset
+        if self.record.suite == "yan2024":
+            for e in self.slots[start].values():
+                total += decrypt(from_pair(e))
+            k = masks.mask_k(self.record, KEYS["dealer"], start)
+            c = c * pow(inverse(H, N2), k, N2) % N2
+        return signed((total + decrypt(c)) % N)
 
 
 def make_meter(record, storage=None, readings=None, clock=None, seed=b"1"):
     """A meter of the tiny fleet, fresh from its package; returns (meter, storage, clock)."""
     storage = storage or MemoryStorage()
+    tables = {"h": TABLE_H, "s": TABLE_S}
     clock = clock or ManualClock()
     meter = Meter(
         Package(record.raw, secrets()),
-        {"h": io.BytesIO(TABLE_H), "s": io.BytesIO(TABLE_S)},
+        {name: io.BytesIO(tables[name]) for name in SUITES[record.suite].tables},
         storage,
         Sensor({START: 777} if readings is None else readings),
         clock,
         seed * 64,
-        ("test 1", "0.1.0", "portable", ""),
+        ("test 1", "0.1.0", ""),
+        Portable(record.n),
     )
     return meter, storage, clock
 

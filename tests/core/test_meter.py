@@ -260,7 +260,7 @@ def test_a_meter_that_fails_its_self_test_only_says_so():
     record = support.record()
     peers = Peers(record)
     meter, _, clock = make_meter(record)
-    meter._about = ("test 1", "0.1.0", "portable", "arithmetic")
+    meter._about = ("test 1", "0.1.0", "arithmetic")
     assert drive(meter, peers) == [wire.HELLO]
     clock.value += 60001
     assert drive(meter, peers) == [wire.HELLO]

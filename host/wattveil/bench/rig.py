@@ -29,6 +29,7 @@ from wattveil.paillier.rows import RowFactory
 from wattveil.roles.suites import suite_of
 from wattveil_meter import masks, wire
 from wattveil_meter.fields import read_uint
+from wattveil_meter.kernels.portable import Portable
 from wattveil_meter.meter import Meter, Package
 from wattveil_meter.store import MemoryStorage
 
@@ -173,7 +174,8 @@ class Rig:
             Sensor(),
             clock,
             self.entropy,
-            ("bench", "0", "portable", ""),
+            ("bench", "0", ""),
+            Portable(self.record.n),
         )
         twin = Meter(self.package, self._tables, *arguments)
         up, down = bytearray(), bytearray()

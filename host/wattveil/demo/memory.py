@@ -19,6 +19,7 @@ from wattveil.runners.memory import MemoryNet
 from wattveil.runners.process import build
 from wattveil.store import Store
 from wattveil_meter import VERSION, hal, selftest
+from wattveil_meter.kernels.portable import Portable
 from wattveil_meter.meter import Meter, Package
 from wattveil_meter.store import MemoryStorage
 
@@ -66,8 +67,9 @@ class _Sensor:
 class CoreMeter:
     """The firmware's own Meter as a meter of this process, on gmpy2's integers."""
 
-    def __init__(self, package: MeterPackage, clock: VirtualClock, plan: Plan) -> None:
-        about = (hal.runtime(), VERSION, "portable", selftest.run())
+    def __init__(
+        self, package: MeterPackage, clock: VirtualClock, plan: Plan, ring: Portable, tested: str
+    ) -> None:
         self.meter = Meter(
             Package(package.files["record.bin"], package.files["meter.bin"]),
             package.tables(),
@@ -75,8 +77,8 @@ class CoreMeter:
             _Sensor(dict(plan.readings[package.id])),
             clock,
             os.urandom(64),
-            about,
-            number=mpz,
+            (hal.runtime(), VERSION, tested),
+            ring,
         )
 
     def poll(self) -> bytes | None:
@@ -114,7 +116,9 @@ class MemoryDemo:
         self.net = MemoryNet(roles["center"], roles["cloud"], roles["dealer"], stores)
         for name, effects in first.items():
             self.net.carry_out(name, effects)
-        self.meters = [CoreMeter(p, self._clock, plan) for p in fleet.meters.values()]
+        ring = Portable(mpz(fleet.record.n))  # one for all: it keeps nothing but a count
+        args = (self._clock, plan, ring, selftest.run(ring))
+        self.meters = [CoreMeter(package, *args) for package in fleet.meters.values()]
 
     def start(self) -> None:
         """Bring the meters to work on the first period."""

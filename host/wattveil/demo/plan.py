@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-from wattveil.fleet.settings import FleetSettings, exact, share_of, sorted_roster
+from wattveil.fleet.settings import SUITES, FleetSettings, exact, share_of, sorted_roster
 from wattveil.importers.csv_file import read_csv
 from wattveil.importers.households import generate
 from wattveil.importers.readings import LoadData
@@ -25,14 +25,16 @@ class DemoOptions:
     """The command line of `wattveil demo`; decimals stay text so that they stay exact.
 
     delta: Wh; deadline: seconds of wall time after a period's end; ports: of real boards, which
-    stand for the last meters of the roster; runtime None: micropython, or cpython with the memory
-    link.
+    stand for the last meters of the roster; noise None: the suite's own; runtime None: micropython,
+    or cpython with the memory link.
     """
 
     meters: int = 12
     periods: int = 4
     suite: str = "yan2024"
-    noise: str = "gamma"
+    noise: str | None = None
+    level: str = "short"
+    tables: int = 384
     bits: int = 2048
     gamma: int = 8
     epsilon: str = "1.0"
@@ -113,7 +115,9 @@ def make_plan(options: DemoOptions) -> Plan:
         colluding=options.colluding,
         gamma=options.gamma,
         suite=options.suite,
-        noise=options.noise,
+        noise=options.noise or SUITES.get(options.suite, "gamma"),
+        level=options.level,
+        tables=options.tables,
         bits=options.bits,
         row_check=options.row_check,
         own_noise=options.own_noise,

@@ -11,7 +11,7 @@ from typing import Any
 STOP_S = 10.0
 
 
-class RoleFailed(Exception):
+class RoleFailed(RuntimeError):
     """A role's process ended or does not answer; the message has its last words."""
 
 

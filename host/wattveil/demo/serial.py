@@ -48,6 +48,8 @@ class SerialDemo:
         self._set_clocks(self._plan.starts[0])
         self._start_meters()
         self._wait("registering meters", lambda n, m: m["state"] == "registered")
+        if all(m["state"] != "registered" for m in self._cloud["meters"].values()):
+            raise RoleFailed(self._why())
 
     def prepare(self, start: int) -> None:
         """Wait until every meter that can has prepared this period."""

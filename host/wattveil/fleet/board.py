@@ -67,7 +67,7 @@ def _f():
 """
 
 
-class BoardError(Exception):
+class BoardError(RuntimeError):
     """The board cannot join; the message says what to do."""
 
 

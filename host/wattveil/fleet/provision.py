@@ -20,13 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gmpy2 import powmod
-
 from wattveil.fleet.settings import FleetSettings, exact, sorted_roster
-from wattveil.paillier.group import group_element, group_nonresidue
+from wattveil.fleet.tables import Tables, digests, fleet_tables
 from wattveil.paillier.keyfile import save_private
 from wattveil.paillier.keys import PrivateKey, PublicKey, generate
-from wattveil.paillier.tables import build_table
+from wattveil.paillier.tables import FORM_UNIT_PAIR
 from wattveil_meter.fields import pack, uint
 from wattveil_meter.record import Record
 from wattveil_meter.store import FRESH, checked
@@ -34,9 +32,6 @@ from wattveil_meter.store import FRESH, checked
 METER_MAGIC = b"wattveil meter 1"
 SECRET_BYTES = 32
 FLEET_BYTES = 8
-H_EXPONENT_BITS = 256  # k_i
-TEETH = 8
-BLOCKS = {"h": 1, "s": 2}
 ROLES = ("center", "cloud", "dealer")
 TABLES = ("h.tab", "s.tab")
 _PUBLIC = (*TABLES, "record.bin", "config.json")
@@ -52,7 +47,12 @@ class MeterPackage:
 
     def tables(self) -> dict[str, BinaryIO]:
         """The comb tables as files, for a meter that lives in this process."""
-        return {"h": io.BytesIO(self.files["h.tab"]), "s": io.BytesIO(self.files["s.tab"])}
+        files = {name: data for name, data in self.files.items() if name.endswith(".tab")}
+        return {name[0]: io.BytesIO(data) for name, data in files.items()}
+
+    def in_form(self, tables: Tables) -> MeterPackage:
+        """The same meter with the fleet's tables in another kernel's form."""
+        return MeterPackage(self.id, self.number, {**self.files, **tables})
 
     def write(self, folder: Path) -> None:
         """Write the files into a folder (made if need be, mode 0700); those with secrets 0600."""
@@ -63,12 +63,16 @@ class MeterPackage:
 
 @dataclass(frozen=True)
 class Fleet:
-    """A provisioned fleet. meters: by id; empty where only other roles' folders are at hand."""
+    """A provisioned fleet. meters: by id; empty where only other roles' folders are at hand.
+
+    tables: by kernel form, when it was provisioned in this process.
+    """
 
     root: Path
     record: Any  # wattveil_meter.record.Record
     roster: tuple[str, ...]
     meters: Mapping[str, MeterPackage] = field(repr=False)
+    tables: Mapping[int, Tables] = field(repr=False, default_factory=dict)
 
     def role_folder(self, role: str) -> Path:
         """The folder of "center", "cloud" or "dealer"."""
@@ -119,11 +123,17 @@ def provision(
         raise FileExistsError(f"{root} is not empty: a fleet is provisioned once; choose another")
     key = generate(settings.bits, progress) if key is None else key
     fleet_id = secrets.token_bytes(FLEET_BYTES)
-    tables, bases = _tables(key.public, fleet_id, settings)
+    tables, bases = fleet_tables(
+        key.public, fleet_id, settings.key_epoch, settings.suite, settings.level, settings.tables
+    )
     record = _record(key.public, fleet_id, roster, quorum, settings, tables, bases)
     day = int(time.time()) // 86_400 if day is None else day
     drawn = _Secrets.draw(roster)
-    shared = {"record.bin": record.raw, **tables, "config.json": _config("replay", settings)}
+    shared = {
+        "record.bin": record.raw,
+        **tables[FORM_UNIT_PAIR],
+        "config.json": _config("replay", settings),
+    }
     shared |= {name: checked(value) for name, value in FRESH.items()}
     meters = {
         name: MeterPackage(name, number, shared | {"meter.bin": _meter_bin(name, number, day, m)})
@@ -139,7 +149,7 @@ def provision(
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
-    return Fleet(root, record, roster, meters)
+    return Fleet(root, record, roster, meters, tables)
 
 
 def load_fleet(root: Path) -> Fleet:
@@ -158,28 +168,9 @@ def load_fleet(root: Path) -> Fleet:
 
 def load_package(folder: Path, meter_id: str, number: int) -> MeterPackage:
     """The package of one meter's folder; what the meter itself wrote there is left out."""
-    names = ("record.bin", *TABLES, "config.json", "meter.bin")
+    names = ["record.bin", "config.json", "meter.bin"]
+    names += [name for name in TABLES if (folder / name).exists()]
     return MeterPackage(meter_id, number, {name: (folder / name).read_bytes() for name in names})
-
-
-def randomiser_bits(level: str, modulus_bits: int) -> int:
-    """Bits of the randomiser exponents at a level, as in wattveil_meter.record."""
-    return {"short": 256, "half": modulus_bits // 2, "full": modulus_bits + 80}[level]
-
-
-def _tables(
-    public: PublicKey, fleet: bytes, settings: FleetSettings
-) -> tuple[dict[str, bytes], tuple[int, int]]:
-    """The table files of h and h_s, and the two bases."""
-    h = group_element(public.n, fleet, settings.key_epoch)
-    h_s = group_nonresidue(public.n, fleet, settings.key_epoch)
-    bits = randomiser_bits(settings.level, public.bits)
-    constant = powmod(h, public.n, public.n2)
-    files = {
-        "h.tab": build_table(b"h", h, public.n, H_EXPONENT_BITS, TEETH, BLOCKS["h"], constant),
-        "s.tab": build_table(b"s", h_s, public.n, bits, TEETH, BLOCKS["s"], 1),
-    }
-    return files, (int(h), int(h_s))
 
 
 def _record(
@@ -188,7 +179,7 @@ def _record(
     roster: Sequence[str],
     quorum: int,
     settings: FleetSettings,
-    tables: Mapping[str, bytes],
+    tables: Mapping[int, Tables],
     bases: tuple[int, int],
 ) -> Any:
     epsilon = exact(settings.epsilon, "epsilon")
@@ -209,7 +200,7 @@ def _record(
         own_noise=int(settings.own_noise),
         h=bases[0],
         h_s=bases[1],
-        tables=b"".join(hashlib.sha256(tables[name]).digest() for name in TABLES),
+        tables=digests(tables.values()),
     )
 
 
@@ -265,7 +256,7 @@ def _write_meters(root: Path, meters: Mapping[str, MeterPackage]) -> None:
             continue
         rest = {name: data for name, data in package.files.items() if name not in TABLES}
         MeterPackage(package.id, package.number, rest).write(folder)
-        for table in TABLES:
+        for table in (name for name in TABLES if name in package.files):
             try:
                 os.link(first / table, folder / table)
             except OSError:  # a file system without hard links

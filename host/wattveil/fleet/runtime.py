@@ -14,7 +14,7 @@ NAMES = ("micropython", "micropython-arm")
 _ASK_VERSION = "import sys; print(*sys.implementation[1][:3])"
 
 
-class RuntimeMissing(Exception):
+class RuntimeMissing(RuntimeError):
     """A runtime is not on this machine; the message says what to do."""
 
 

@@ -17,9 +17,10 @@ from wattveil_meter import noise
 
 Exact = str | int | Fraction | Decimal
 
-SUITES = ("yan2024",)
+SUITES = {"yan2024": "gamma", "compact": "discrete"}  # and the default noise
 NOISES = ("gamma", "discrete")
 LEVELS = ("short", "half", "full")
+SETS_KIB = (128, 256, 384, 512)  # of table flash, named by their size at 2048 bits
 MAX_ID_BYTES = 32
 
 
@@ -53,8 +54,9 @@ class FleetSettings:
     delta: Wh, hi - lo: the most one household can draw in one period (from its connection limit,
     never from data). lo: Wh. epsilon: per period. quorum: share of the roster, 0 < quorum <= 1.
     colluding: meters that may collude or add nothing (c). gamma: slots of a row, 1..255. bits: of
-    a new key's modulus, when no key is given. period_s, phase_s: a period starts where
-    start mod period_s = phase_s. poll_ms: how often a meter asks a frozen clock.
+    a new key's modulus, when no key is given. tables: KiB of flash for them
+    at 2048 bits. period_s, phase_s: a period starts where start mod period_s = phase_s.
+    poll_ms: how often a meter asks a frozen clock.
     """
 
     delta: int
@@ -67,6 +69,7 @@ class FleetSettings:
     noise: str = "gamma"
     level: str = "short"
     bits: int = 2048
+    tables: int = 384
     row_check: bool = True
     own_noise: bool = False
     period_s: int = 900
@@ -92,9 +95,10 @@ class FleetSettings:
             ("suite", self.suite, SUITES),
             ("noise", self.noise, NOISES),
             ("level", self.level, LEVELS),
+            ("tables", self.tables, SETS_KIB),
         ):
             if value not in allowed:
-                raise ValueError(f"{name}: {value!r} is not one of {', '.join(allowed)}")
+                raise ValueError(f"{name}: {value!r} is not one of {', '.join(map(str, allowed))}")
         if exact(self.epsilon, "epsilon") <= 0:
             raise ValueError(f"epsilon: {self.epsilon} is not above 0")
         if self.delta < 1:

@@ -12,7 +12,7 @@ File, integers little-endian, nb = |n|/8:
     offset  bytes  what
     0       4      "WVT1"
     4       1      name: "h" (base h) or "s" (base h_s)
-    5       1      form of the entries: 1, "unit pair"
+    5       1      form of the entries: 1 "unit pair", 2 "Montgomery pair"
     6       1      t, teeth, 1..12
     7       1      v, blocks, 1..255
     8       2      L, bits of the exponent, 1..65535
@@ -24,6 +24,8 @@ File, integers little-endian, nb = |n|/8:
 
 A unit pair is (t0, l), each nb bytes and below n: the element t0*(1 + n*l) mod n^2. Multiplying
 by it costs a pair product fewer than by any other form, and the factors 1 + n*l just add up.
+A Montgomery pair is (y mod n, y div n) for y = x*R mod n^2, R = 2^|n|: what the ARM kernels
+multiply by without conversion.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from dataclasses import dataclass
 from gmpy2 import gcd, invert, mpz, powmod
 
 MAGIC = b"WVT1"
-FORM_UNIT_PAIR = 1
+FORM_UNIT_PAIR, FORM_MONTGOMERY = 1, 2
 NAMES = (b"h", b"s")
 HEADER = struct.Struct("<4ssBBBHH20x32s")
 MAX_TEETH = 12
@@ -54,6 +56,7 @@ def build_table(
     teeth: int,
     blocks: int,
     constant: mpz | int,
+    form: int = FORM_UNIT_PAIR,
 ) -> bytes:
     """A whole table file for `base`, for exponents in [0, 2^exponent_bits).
 
@@ -85,8 +88,9 @@ def build_table(
             entries += [entry * tooth % n2 for entry in entries]
         elements += entries
     digest = hashlib.sha256(n.to_bytes(nb, "little")).digest()
-    header = HEADER.pack(MAGIC, name, FORM_UNIT_PAIR, teeth, blocks, exponent_bits, nb, digest)
-    return header + _unit_pairs(elements, n, nb)
+    header = HEADER.pack(MAGIC, name, form, teeth, blocks, exponent_bits, nb, digest)
+    pairs = _unit_pairs if form == FORM_UNIT_PAIR else _montgomery_pairs
+    return header + pairs(elements, n, nb)
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def parse(data: bytes, n: mpz) -> Table:
     magic, name, form, teeth, blocks, exponent_bits, nb, digest = HEADER.unpack_from(data)
     if magic != MAGIC or any(data[12:32]):
         raise InvalidTable("not a wattveil table")
-    if form != FORM_UNIT_PAIR or name not in NAMES:
+    if form != FORM_UNIT_PAIR or name not in NAMES:  # the reference evaluator knows one form
         raise InvalidTable("a table of unknown name or form")
     if not (1 <= teeth <= MAX_TEETH and blocks and exponent_bits):
         raise InvalidTable("teeth, blocks or exponent bits out of range")
@@ -195,3 +199,12 @@ def _unit_pairs(elements: Sequence[mpz], n: mpz, nb: int) -> bytes:
         inverse = inverse * t0 % n
         pairs.append(t0.to_bytes(nb, "little") + factor.to_bytes(nb, "little"))
     return b"".join(reversed(pairs))
+
+
+def _montgomery_pairs(elements: Sequence[mpz], n: mpz, nb: int) -> bytes:
+    """The Montgomery pairs of elements mod n^2."""
+    pairs: list[bytes] = []
+    for x in elements:
+        high, low = divmod((x << 8 * nb) % (n * n), n)
+        pairs.append(low.to_bytes(nb, "little") + high.to_bytes(nb, "little"))
+    return b"".join(pairs)

@@ -78,6 +78,12 @@ class Closer:
                 effects += self._center.ask(self._open_ask(period))
         return effects
 
+    def idle(self, number: int) -> None:
+        """A meter asks for the time: where it has pulled its row, it is done preparing."""
+        for period in self.periods.values():
+            if period.phase == OPEN and number in period.rows:
+                period.waiting.add(number)
+
     def ended(self, start: int) -> bool:
         """Whether our clock has reached the end of the period."""
         return self._clock.now() >= start + self.record.period_s
@@ -138,7 +144,7 @@ class Closer:
         try:
             *share, certificate = unpack(reply.payload, self.suite.share_fields + 1)
             inside = [n for n in period.reports if _in(period.members, n)]
-            slots = [pair for n in inside for pair in period.slots[n].values()]
+            slots = [pair for n in inside for pair in period.slots.get(n, {}).values()]
             reports = [period.reports[n] for n in inside]
             pairs = self.suite.combine(self.record, self.public, reports, slots, share)
         except Malformed:

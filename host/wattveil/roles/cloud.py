@@ -203,6 +203,7 @@ class Cloud:
         return [self._answer(peer, meter, message, wire.WELCOME)]
 
     def _time(self, peer: str, meter: Meter, message: Message) -> list[Effect]:
+        self.closer.idle(meter.number)
         return self._relay(peer, meter, message, 16, wire.RELAY_TIME, wire.RELAYED_TIME)
 
     def _register(self, peer: str, meter: Meter, message: Message) -> list[Effect]:

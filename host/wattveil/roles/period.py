@@ -38,15 +38,22 @@ class Period:
     slots: dict[int, dict[int, bytes]] = field(default_factory=dict, repr=False)
     reports: dict[int, bytes] = field(default_factory=dict, repr=False)
     absent: set[int] = field(default_factory=set)
+    waiting: set[int] = field(default_factory=set)  # suites without slots: see `prepared`
     stored: bool = False  # the period's own row is on disk
     ended: float | None = None  # mono when our clock was first seen at or past the end
     kept: tuple[list[int], list[int], list[int]] = ([], [], [])  # prepared, reported, absent
     receipts: dict[int, bytes] = field(default_factory=dict, repr=False)  # of reports, once done
 
     def prepared(self, slots: int) -> list[int]:
-        """Meters whose slots are all stored."""
+        """Meters whose slots are all stored.
+
+        Without slots: those that have asked for the time since they pulled their rows, which a
+        meter does when it has nothing left to do but wait for the period's end.
+        """
         if self.phase == DONE:
             return self.kept[0]
+        if not slots:
+            return sorted(self.waiting | set(self.reports))
         return sorted(number for number, have in self.slots.items() if len(have) == slots)
 
     def status(self, slots: int) -> dict[str, object]:
@@ -91,6 +98,7 @@ class Period:
         self.receipts = {number: receipt(pair) for number, pair in self.reports.items()}
         self.phase, self.outcome = DONE, outcome
         self.rows, self.slots, self.reports, self.absent = {}, {}, {}, set()
+        self.waiting = set()
         self.opening = b""
         return [*effects, self.save(fingerprint)]
 

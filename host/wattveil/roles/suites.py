@@ -51,6 +51,42 @@ class Suite(Protocol):
         """Wh with noise over the meters with these centre seeds, signed, in (-n/2, n/2]."""
 
 
+def blinds(record: Record, seeds: Sequence[bytes], start: int) -> bytes:
+    """U = -sum u_i mod n over the meters with these dealer seeds, nb bytes."""
+    u = -sum(int(mask_u(record, seed, start)) for seed in seeds) % record.n
+    return u.to_bytes(record.nb, "little")
+
+
+def unblind(record: Record, public: PublicKey, share: bytes) -> mpz:
+    """g^U for a dealer's U; Malformed."""
+    u = int.from_bytes(share, "little")
+    if len(share) != record.nb or u >= public.n:
+        raise Malformed("not a dealer's share")
+    return 1 + u * public.n
+
+
+def product(public: PublicKey, pairs: Iterable[bytes], first: mpz) -> mpz:
+    """first times all these pairs, modulo n^2."""
+    for pair in pairs:
+        first = first * from_pair(pair, public) % public.n2
+    return first
+
+
+def opened(
+    record: Record,
+    key: PrivateKey,
+    ciphertexts: Sequence[mpz],
+    seeds: Sequence[bytes],
+    start: int,
+) -> int:
+    """The sum of what the ciphertexts decrypt to, less sum v_i and O |S|: mod n, signed."""
+    n = key.public.n
+    total = sum((key.decrypt(c) for c in ciphertexts), mpz(0))
+    total -= sum(int(mask_v(record, seed, start)) for seed in seeds)
+    total = (total - record.offset * len(seeds)) % n
+    return int(total if 2 * total <= n else total - n)
+
+
 class Yan2024:
     """The paper's suite, corrected: e_ij for each slot, C_i as the report (Eq. 18-28)."""
 
@@ -62,10 +98,9 @@ class Yan2024:
         return record.gamma
 
     def share(self, record: Record, seeds: Sequence[bytes], start: int) -> list[bytes]:
-        """-K = sum k_i over the integers, and U = -sum u_i mod n (nb bytes)."""
+        """-K = sum k_i over the integers, and U."""
         k = sum(int(mask_k(record, seed, start)) for seed in seeds)
-        u = -sum(int(mask_u(record, seed, start)) for seed in seeds) % record.n
-        return [uint(k), u.to_bytes(record.nb, "little")]
+        return [uint(k), blinds(record, seeds, start)]
 
     def combine(
         self,
@@ -77,18 +112,12 @@ class Yan2024:
     ) -> list[bytes]:
         """C1 = prod of all e_ij (Eq. 23, 25); C2 = prod of all C_i, times h^K g^U (Eq. 20)."""
         minus_k = read_uint(share[0])
-        u = int.from_bytes(share[1], "little")
         # A k_i has 256 bits: more than the roster's sum could only cost us time.
-        bits = 256 + record.roster_size.bit_length()
-        if minus_k.bit_length() > bits or len(share[1]) != record.nb or u >= public.n:
+        if minus_k.bit_length() > 256 + record.roster_size.bit_length():
             raise Malformed("not a dealer's share")
-        n2 = public.n2
-        c1 = mpz(1)
-        for pair in slots:
-            c1 = c1 * from_pair(pair, public) % n2
-        c2 = powmod(mpz(record.h), -minus_k, n2) * (1 + u * public.n) % n2
-        for pair in reports:
-            c2 = c2 * from_pair(pair, public) % n2
+        closing = unblind(record, public, share[1])
+        closing = powmod(mpz(record.h), -minus_k, public.n2) * closing % public.n2
+        c1, c2 = product(public, slots, mpz(1)), product(public, reports, closing)
         return [to_pair(c1, public), to_pair(c2, public)]
 
     def total(
@@ -99,15 +128,49 @@ class Yan2024:
         seeds: Sequence[bytes],
         start: int,
     ) -> int:
-        """D(C1) + D(C2) - sum v_i - O |S| mod n, signed (Eq. 26-28)."""
-        n = key.public.n
-        total = sum((key.decrypt(c) for c in ciphertexts), mpz(0))
-        total -= sum(int(mask_v(record, seed, start)) for seed in seeds)
-        total = (total - record.offset * len(seeds)) % n
-        return int(total if 2 * total <= n else total - n)
+        """D(C1) + D(C2) - sum v_i - O |S| (Eq. 26-28)."""
+        return opened(record, key, ciphertexts, seeds, start)
 
 
-SUITES: dict[str, Suite] = {"yan2024": Yan2024()}
+class Compact:
+    """The same released value from one ciphertext a meter, T_i; no slots, no h."""
+
+    share_fields = 1
+    ciphertexts = 1
+
+    def slots(self, record: Record) -> int:
+        """None: T_i carries the noise."""
+        return 0
+
+    def share(self, record: Record, seeds: Sequence[bytes], start: int) -> list[bytes]:
+        """U alone."""
+        return [blinds(record, seeds, start)]
+
+    def combine(
+        self,
+        record: Record,
+        public: PublicKey,
+        reports: Iterable[bytes],
+        slots: Iterable[bytes],
+        share: Sequence[bytes],
+    ) -> list[bytes]:
+        """T = prod of all T_i, times g^U."""
+        t = product(public, reports, unblind(record, public, share[0]))
+        return [to_pair(t, public)]
+
+    def total(
+        self,
+        record: Record,
+        key: PrivateKey,
+        ciphertexts: Sequence[mpz],
+        seeds: Sequence[bytes],
+        start: int,
+    ) -> int:
+        """D(T) - sum v_i - O |S|."""
+        return opened(record, key, ciphertexts, seeds, start)
+
+
+SUITES: dict[str, Suite] = {"yan2024": Yan2024(), "compact": Compact()}
 
 
 def suite_of(record: Record) -> Suite:

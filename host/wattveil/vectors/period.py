@@ -16,19 +16,20 @@ from wattveil.roles.common import decode_members, encode_members
 from wattveil.roles.dealer import Dealer
 from wattveil.roles.folders import DealerConfig
 from wattveil.roles.suites import suite_of
-from wattveil.vectors.cipher import returned
+from wattveil.vectors.cipher import returned, value_of
 from wattveil.vectors.reader import Vector, Wrong
 from wattveil_meter import masks, wire
-from wattveil_meter.cipher import Comb, Ring
+from wattveil_meter.cipher import Comb
 from wattveil_meter.drbg import same
 from wattveil_meter.fields import Malformed, pack, read_uint
+from wattveil_meter.kernels.portable import Portable
 from wattveil_meter.yan2024 import Yan2024
 
 
 def check_slot(vector: Vector) -> None:
     """A meter's e and c from the draws of a vector; or ciphertexts taken and refused."""
     if "n" in vector:
-        ring = Ring(mpz(vector.number("n")))
+        ring = Portable(mpz(vector.number("n")))
         public = PublicKey(ring.n)
         for operation in vector.operations():
             operation.expect("do", "take")
@@ -43,7 +44,7 @@ def check_slot(vector: Vector) -> None:
                 operation.expect_number("value", value)
         return
     record = vector.record()
-    ring = Ring(mpz(record.n))
+    ring = Portable(mpz(record.n))
     draws = Replay(vector, record)
     allowed = [record.tables[at : at + 32] for at in range(0, len(record.tables), 32)]
     combs: dict[str, Any] = {}
@@ -115,10 +116,9 @@ class Replay:
 
 def _meter_pair(ring: Any, data: bytes) -> int:
     try:
-        low, high = ring.decode(data)
+        return value_of(ring, ring.decode(data))
     except Malformed as error:
         raise NotACiphertext(str(error)) from None
-    return int(low + high * ring.n)
 
 
 def check_registration(vector: Vector) -> None:

@@ -23,8 +23,9 @@ from binascii import unhexlify
 
 import ticks
 
-from wattveil_meter.cipher import Comb, Ring
+from wattveil_meter.cipher import Comb
 from wattveil_meter.drbg import Drbg
+from wattveil_meter.kernels.portable import Portable
 from wattveil_meter.masks import mask_k, mask_u, mask_v
 from wattveil_meter.noise import make_sampler
 from wattveil_meter.record import Record
@@ -94,7 +95,7 @@ class Textbook:
 
 def one_report(folder, job, record, drbg, rows, ours_file, textbook_file):
     """Both ways once; a dict of times."""
-    ring = Ring(record.n)
+    ring = Portable(record.n)
     with open(folder + "/h.tab", "rb") as h, open(folder + "/s.tab", "rb") as s:
         combs = {"h": Comb(h, ring, b"h"), "s": Comb(s, ring, b"s")}
         epsilon = (record.epsilon_num, record.epsilon_den)
