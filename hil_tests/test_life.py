@@ -35,7 +35,7 @@ def demo(plan: Plan, tmp_path: Path) -> Iterator[SerialDemo]:
     key = generate(plan.options.bits, insecure_test_key=True)
     day = plan.starts[0] // 86_400
     fleet = provision(tmp_path / "fleet", key, plan.roster, plan.settings, day=day)
-    demo = SerialDemo(plan, fleet, tmp_path / "fleet", Quiet(), MAIN)
+    demo = SerialDemo(plan, fleet, Quiet(), MAIN)
     try:
         demo.start()
         yield demo

@@ -13,6 +13,7 @@ import pytest
 
 from wattveil.cli import main
 from wattveil.demo.plan import DemoOptions, make_plan
+from wattveil.demo.run import run_demo
 
 NO_NOISE = ["--epsilon", "1000000"]
 FAST = ["--link", "memory", "--bits", "512", "--insecure-test-key", "--gamma", "2"]
@@ -200,6 +201,21 @@ def test_real_load_data(demo: Any) -> None:
     result = demo("--data", str(path), "--meters", "40", "--periods", "3", *NO_NOISE)
     assert [row["noise_wh"] for row in result["periods"]] == [0, 0, 0]
     assert result["period_s"] == 1800
+
+
+def test_inspect_tells_the_totals_a_centre_released(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    options = DemoOptions(
+        meters=3, periods=2, bits=512, insecure_test_key=True, gamma=2, link="memory"
+    )
+    result = run_demo(make_plan(options), root=tmp_path)
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "fleet")]) == 0
+    text = capsys.readouterr().out
+    for row in result["periods"]:
+        assert f"{row['released_wh']:,} Wh  over 3 of 3 meters, epsilon 1" in text
+    assert "spent most: 2" in text and "2026-01-05 18:00:00Z  released" in text
 
 
 def test_keygen_and_inspect_show_no_secret(

@@ -163,14 +163,28 @@ def test_messages_instead_of_tracebacks(
     world = World(tmp_path)
     world.write_folders()
     dealer = ["dealer", "--state-dir", str(tmp_path / "dealer")]
+    cloud = ["cloud", "--state-dir", str(tmp_path / "cloud")]
+    peers = ["--peer", "center=unix:/c", "--peer", "dealer=unix:/d"]
+    listen = ["--listen", f"unix:{tmp_path}/x.sock"]
     for arguments, message in [
         ([*dealer, "--listen", "tcp:nowhere"], "an address is"),
-        ([*dealer, "--peer", "center=unix:/x"], "the cloud connects to"),
-        (["cloud", "--state-dir", str(tmp_path / "cloud"), "--peer", "x=unix:/x"], "connects to"),
-        (["cloud", "--state-dir", str(tmp_path / "dealer")], "meters.json"),
+        (dealer, "needs --listen"),
+        ([*dealer, "--listen", f"unix:{tmp_path}/none/x"], "is no folder"),
+        ([*cloud, "--peer", "center=unix:/x"], "needs --peer"),
+        ([*cloud, "--peer", "x=unix:/x", "--peer", "dealer=unix:/x"], "connects to"),
+        (["cloud", "--state-dir", str(tmp_path / "dealer"), *peers], "meters.json"),
+        (["cloud", "--state-dir", str(tmp_path / "center"), *peers], "not the folder of a cloud"),
+        (
+            ["center", "--state-dir", str(tmp_path / "dealer"), *listen],
+            "not the folder of a center",
+        ),
+        (["cloud", "--state-dir", str(tmp_path / "nowhere"), *peers], "no role's folder"),
+        (["teapot"], "is no role"),
     ]:
         assert process.main(arguments) == process.UNUSABLE
         assert message in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+    dealer += listen
     world.role("dealer")
     assert process.main(dealer) == process.UNUSABLE
     assert "in use by another process" in capsys.readouterr().err
@@ -181,12 +195,14 @@ def test_messages_instead_of_tracebacks(
 
 
 def test_options_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    World(tmp_path).write_folders()
+    folder = tmp_path / "cloud"
     config = tmp_path / "cloud.toml"
     config.write_text(
-        f'state-dir = "{tmp_path}"\npeer = ["center=unix:/c", "dealer=unix:/d"]\ndeadline = 7\n'
+        f'state-dir = "{folder}"\npeer = ["center=unix:/c", "dealer=unix:/d"]\ndeadline = 7\n'
     )
     got = process.parse_arguments(["cloud", "--config", str(config), "--deadline", "9"])
-    assert got.state_dir == tmp_path
+    assert got.state_dir == folder
     assert got.peer == ["center=unix:/c", "dealer=unix:/d"]
     assert got.deadline == 9  # the command line has the last word
     for text, message in [

@@ -54,7 +54,10 @@ if ((${#packages[@]} > 0)); then
   if command -v apt-get >/dev/null; then
     say "installing with apt-get: ${packages[*]}"
     as_root=()
-    ((EUID == 0)) || as_root=(sudo)
+    if ((EUID != 0)); then
+      command -v sudo >/dev/null || die "run as root: apt-get install ${packages[*]}"
+      as_root=(sudo)
+    fi
     apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq
       -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0)
     "${apt[@]}" update </dev/null || say "apt-get update failed; trying with the lists at hand"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from rich.console import Console
 from wattveil import __version__
 from wattveil.demo.plan import LINKS, RUNTIMES, DemoOptions
 from wattveil.fleet.settings import LEVELS, NOISES, SETS_KIB, SUITES
+from wattveil.links import LinkDown
+from wattveil.store import StoreError
 
 ROLES = ("center", "cloud", "dealer")
 
@@ -27,17 +30,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return process.main(arguments)
     parsed = parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = parsed.run
+    for sign in (signal.SIGTERM, signal.SIGHUP):  # clean up as after Ctrl-C
+        signal.signal(sign, _interrupt)
     try:
         return run(parsed)
     except KeyboardInterrupt:
         print("wattveil: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head`
+        sys.stderr.close()
         return 1
     except (ValueError, FileExistsError) as error:  # what the user gave; includes DataError
         print(f"wattveil: {error}", file=sys.stderr)
         return 2
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, StoreError, LinkDown) as error:
         print(f"wattveil: {error}", file=sys.stderr)
         return 1
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,8 +61,11 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"wattveil {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    _demo(commands.add_parser("demo", help="all roles and a whole fleet on this machine"))
-    _keygen(commands.add_parser("keygen", help="make a fleet: keys, record, folders of all roles"))
+    shown = argparse.ArgumentDefaultsHelpFormatter
+    _demo(commands.add_parser("demo", help="all roles and a whole fleet on this machine",
+                              formatter_class=shown))  # fmt: skip
+    _keygen(commands.add_parser("keygen", help="make a fleet: keys, record, folders of all roles",
+                                formatter_class=shown))  # fmt: skip
     _inspect(
         commands.add_parser("inspect", help="show what a key, record or fleet is; no secrets")
     )
@@ -63,7 +78,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _fleet_options(parse: argparse.ArgumentParser, quorum: str) -> None:
     default = DemoOptions
-    parse.add_argument("--suite", choices=SUITES, default=default.suite)
+    parse.add_argument("--suite", choices=SUITES, default=default.suite,
+                       help="yan2024: the paper's, corrected; compact: one ciphertext a meter")  # fmt: skip
     parse.add_argument("--noise", choices=NOISES, help="default: gamma, with compact discrete")
     parse.add_argument("--level", choices=LEVELS, default=default.level,
                        help="length of randomiser exponents")  # fmt: skip
@@ -87,8 +103,10 @@ def _fleet_options(parse: argparse.ArgumentParser, quorum: str) -> None:
 
 def _demo(parse: argparse.ArgumentParser) -> None:
     default = DemoOptions
-    parse.add_argument("--meters", type=int, default=default.meters, metavar="N")
-    parse.add_argument("--periods", type=int, default=default.periods, metavar="K")
+    parse.add_argument("--meters", type=int, metavar="N",
+                       help="the first N of the data; 12, or all if the data hold fewer")  # fmt: skip
+    parse.add_argument("--periods", type=int, metavar="K",
+                       help="the first K intervals; 4, or all if the data hold fewer")  # fmt: skip
     _fleet_options(parse, default.quorum)
     parse.add_argument("--drop", default=default.drop, help="share of meters silent each period")
     parse.add_argument("--data", type=Path, help="CSV meter_id,timestamp,wh (plain or gzip)")
@@ -98,7 +116,8 @@ def _demo(parse: argparse.ArgumentParser) -> None:
     parse.add_argument("--runtime", choices=RUNTIMES, help="what the emulated meters run on")
     parse.add_argument("--port", action="append", default=[], metavar="ID",
                        help="a real board, by USB serial number or path (repeatable)")  # fmt: skip
-    parse.add_argument("--link", choices=LINKS, default=default.link)
+    parse.add_argument("--link", choices=LINKS, default=default.link,
+                       help="serial: processes and ports; memory: all in this process")  # fmt: skip
     parse.add_argument("--deadline", type=float, default=default.deadline, metavar="S",
                        help="seconds after a period's end until missing meters are given up")  # fmt: skip
     parse.add_argument("--seed-data", type=int, default=default.seed_data, metavar="N",
@@ -109,7 +128,7 @@ def _demo(parse: argparse.ArgumentParser) -> None:
 
 def _run_demo(args: argparse.Namespace) -> int:
     from wattveil.demo.plan import make_plan
-    from wattveil.demo.run import run_demo
+    from wattveil.demo.run import preflight, run_demo
     from wattveil.demo.screen import Quiet, Screen
 
     options = DemoOptions(
@@ -139,6 +158,7 @@ def _run_demo(args: argparse.Namespace) -> int:
         own_noise=args.own_noise,
     )
     plan = make_plan(options)
+    preflight(plan)
     with Quiet() if args.json else Screen() as screen:
         result = run_demo(plan, screen)
     if args.json:
@@ -209,7 +229,7 @@ def _inspect(parse: argparse.ArgumentParser) -> None:
 
 
 def _run_inspect(args: argparse.Namespace) -> int:
-    from wattveil.fleet.inspect import describe
+    from wattveil.inspect import describe
 
     for line in describe(args.path):
         print(line)

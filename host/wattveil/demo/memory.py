@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 from gmpy2 import mpz
@@ -163,7 +162,7 @@ def _as_json(status: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def memory_demo(plan: Plan, fleet: Fleet, root: Path, screen: Quiet) -> Iterator[MemoryDemo]:
+def memory_demo(plan: Plan, fleet: Fleet, screen: Quiet) -> Iterator[MemoryDemo]:
     """A MemoryDemo that closes its stores."""
     demo = MemoryDemo(plan, fleet, screen)
     try:

@@ -17,6 +17,7 @@ from wattveil.paillier.keys import check_bits
 
 RUNTIMES = ("micropython", "micropython-arm", "cpython")
 LINKS = ("serial", "memory")
+METERS, PERIODS = 12, 4  # when nothing is said
 EVENING = 1767636000  # 2026-01-05T18:00:00Z, a Monday: made-up homes are shown awake
 
 
@@ -24,13 +25,13 @@ EVENING = 1767636000  # 2026-01-05T18:00:00Z, a Monday: made-up homes are shown 
 class DemoOptions:
     """The command line of `wattveil demo`; decimals stay text so that they stay exact.
 
-    delta: Wh; deadline: seconds of wall time after a period's end; ports: of real boards, which
-    stand for the last meters of the roster; noise None: the suite's own; runtime None: micropython,
-    or cpython with the memory link.
+    meters, periods None: 12 and 4, or what the data hold. delta: Wh. deadline: seconds of wall
+    time after a period's end. ports: of real boards, which stand for the last meters of the
+    roster. noise None: the suite's own. runtime None: micropython, or cpython with the memory link.
     """
 
-    meters: int = 12
-    periods: int = 4
+    meters: int | None = None
+    periods: int | None = None
     suite: str = "yan2024"
     noise: str | None = None
     level: str = "short"
@@ -100,14 +101,14 @@ def make_plan(options: DemoOptions) -> Plan:
         raise ValueError("--port needs --link serial")
     if options.deadline <= 0:
         raise ValueError("--deadline: must be above 0 seconds")
-    if len(set(options.ports)) != len(options.ports) or len(options.ports) > options.meters:
-        raise ValueError("--port: a port is named twice, or there are more ports than meters")
-    if options.meters < 2:
+    if options.meters is not None and options.meters < 2:
         raise ValueError(f"--meters: a fleet of {options.meters} hides nobody: use 2 or more")
-    if options.periods < 1:
+    if options.periods is not None and options.periods < 1:
         raise ValueError("--periods: must be 1 or more")
     warning = check_bits(options.bits, options.insecure_test_key)
     data = _load(options)
+    if len(set(options.ports)) != len(options.ports) or len(options.ports) > len(data.meters):
+        raise ValueError("--port: a port is named twice, or there are more ports than meters")
     settings = FleetSettings(
         delta=options.delta,
         epsilon=options.epsilon,
@@ -140,14 +141,17 @@ def make_plan(options: DemoOptions) -> Plan:
 
 def _load(options: DemoOptions) -> LoadData:
     if options.data is None:
-        return generate(options.meters, options.periods, options.seed_data, start=EVENING)
-    return read_csv(
+        meters, periods = options.meters or METERS, options.periods or PERIODS
+        return generate(meters, periods, options.seed_data, start=EVENING)
+    data = read_csv(
         options.data,
         stamp=options.stamp,
         meters=options.meters,
         periods=options.periods,
         skip_bad=options.skip_bad,
     )
+    meters = options.meters or min(METERS, len(data.meters))
+    return data.select(meters, options.periods or min(PERIODS, len(data.starts)))
 
 
 def _dropped(roster: tuple[str, ...], start: int, count: int, seed: int) -> set[str]:

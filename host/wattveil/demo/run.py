@@ -13,7 +13,21 @@ from wattveil.demo.report import period_row, summary
 from wattveil.demo.screen import Quiet
 from wattveil.demo.serial import SerialDemo, serial_demo
 from wattveil.fleet.provision import provision
+from wattveil.fleet.runtime import find_runtime
+from wattveil.links.serial import find_port
 from wattveil.paillier.keys import generate
+
+
+def preflight(plan: Plan) -> None:
+    """What would stop a run after keys and meters are made, found before: runtime, ports.
+
+    RuntimeMissing, LinkDown.
+    """
+    if plan.options.link == "serial":
+        if plan.runtime != "cpython":
+            find_runtime(plan.runtime)
+        for port in plan.options.ports:
+            find_port(port)
 
 
 def run_demo(
@@ -50,9 +64,9 @@ def _run(plan: Plan, screen: Quiet, root: Path, main: Path | None) -> dict[str, 
     day = plan.starts[0] // 86_400
     fleet = provision(root, key, plan.roster, plan.settings, emulated=memory, day=day)
     if memory:
-        with memory_demo(plan, fleet, root, screen) as demo:
+        with memory_demo(plan, fleet, screen) as demo:
             return _periods(plan, demo, screen)
-    with serial_demo(plan, fleet, root, screen, main) as processes:
+    with serial_demo(plan, fleet, screen, main) as processes:
         return _periods(plan, processes, screen)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from wattveil.demo.plan import Plan
-from wattveil.privacy.law import dishonest_table, noise_band
+from wattveil.privacy.law import epsilon_received, noise_band
 
 MANY_HOMES = 1000  # what the noise is compared with: it does not grow with the number of homes
 LEVEL = 0.9  # of the noise bands shown
@@ -78,8 +79,8 @@ class Screen(Quiet):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._table.row_count:
-            self._live.update(self._table)  # the progress bar has had its time
+        # the progress bar has had its time; a pipe or file has the rows already
+        self._live.update(self._table if self.console.is_terminal else self._table.caption or "")
         self._live.__exit__(kind, error, trace)
         if self._sentence:
             self.console.print()
@@ -111,6 +112,8 @@ class Screen(Quiet):
         for title in ("period (UTC)", "meters", "released", "± noise", "true", "1,000 homes", "ε"):
             left = title.startswith("period")
             self._table.add_column(title, justify="left" if left else "right", no_wrap=True)
+        if plan.settings.gamma == 1:
+            self.console.print("warning: with --gamma 1 a meter knows which noise was chosen")
         self._table.caption_justify = "left"
         self._table.caption = (
             "released: total with noise, Wh    ± noise: where 90 % of it lies, Wh\n"
@@ -140,6 +143,9 @@ class Screen(Quiet):
             homes = row["true_wh"] / max(row["reported"], 1) * MANY_HOMES
             part = f"{band / homes:.0%}" if homes else "n/a"
             cells = [f"{row['released_wh']:,}", f"± {band:,.0f}", f"{row['true_wh']:,}", part]
+        if not self.console.is_terminal:  # a pipe or file gets each row as it comes
+            words = (when, reported, *cells[:3], f"epsilon {row['epsilon']:g}")
+            self.console.print("  ".join(filter(None, words)), markup=False, highlight=False)
         if not self._table.row_count:
             self._live.update(Group(self._table, self._progress))
         self._table.add_row(when, reported, *cells, f"{row['epsilon']:g}")
@@ -154,8 +160,10 @@ class Screen(Quiet):
         if refused:
             text += f", {len(rows) - len(released)} refused ({', '.join(refused)})"
         spent = summary["epsilon_spent"]
-        text += f"; no reading left its meter in the clear ({ran}), "
-        text += f"and it cost a household epsilon {spent:g}."
+        text += f" ({ran}); it cost a household epsilon {spent:g}."
+        clamped = sum(row["clamped"] for row in rows)
+        if clamped:
+            text += f" {clamped} readings were above --delta and cut to it."
         if released:
             size = released[-1]["reported"]
             band, load = self._noise_band(size), max(released[-1]["true_wh"], 1)
@@ -170,9 +178,12 @@ class Screen(Quiet):
     def _dishonest(self, size: int) -> str:
         plan, settings = self._plan, self._plan.settings
         a = plan.quorum_count - settings.colluding
-        args = (settings.noise, a, size, plan.epsilon, settings.delta, settings.own_noise)
-        table = dishonest_table(*args, most=size - 1)
-        hurt = [(f, e) for f, e in table if e > float(plan.epsilon)][:3]
-        spare = hurt[0][0] - 1 if hurt else size - 1
-        text = f"If {spare} of the {size} meters added no noise, epsilon would still hold"
-        return text + "".join(f"; {f}: {e:.2f}" for f, e in hurt) + "."
+        full = -(-a // (2 if settings.own_noise else 1))  # honest meters that make one full noise
+        worse = []
+        for missing in sorted({-(-full // 10), -(-full // 4), full // 2} - {0}):
+            args = (settings.noise, a, full - missing, plan.epsilon, settings.delta)
+            epsilon = epsilon_received(*args, settings.own_noise)
+            words = f"{epsilon:.3g}" if epsilon < math.inf else "no bound"
+            worse.append(f"{size - full + missing}: {words}")
+        text = f"If {size - full} of the {size} meters added no noise, epsilon would still hold"
+        return f"{text}; of more, it would be ({', '.join(worse)})." if worse else f"{text}."

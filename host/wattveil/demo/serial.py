@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,20 +29,20 @@ STUCK_S = 120.0
 class SerialDemo:
     """Processes on this machine, and boards. A driver of `run`: start, prepare, close, status."""
 
-    def __init__(
-        self, plan: Plan, fleet: Fleet, root: Path, screen: Quiet, main: Path | None = None
-    ) -> None:
+    def __init__(self, plan: Plan, fleet: Fleet, screen: Quiet, main: Path | None = None) -> None:
         self._plan = plan
         self._fleet = fleet
         self._screen = screen
         self.meters: dict[int, EmulatedMeter] = {}
         self.roles: dict[str, RoleProcess] = {}
         self._main = main
-        self._root = root
+        self._sockets = ""
 
     def start(self) -> None:
         """Start everything and wait until all meters have registered."""
-        center, dealer = (f"unix:{self._root / name}.sock" for name in ("center", "dealer"))
+        # a folder of their own: the path of a Unix socket has room for some 100 bytes
+        self._sockets = tempfile.mkdtemp(prefix="wattveil-", dir="/tmp")
+        center, dealer = (f"unix:{self._sockets}/{name}.sock" for name in ("center", "dealer"))
         self._role("dealer", "--listen", dealer)
         self._role("center", "--listen", center)
         peers = ("--peer", f"center={center}", "--peer", f"dealer={dealer}")
@@ -92,6 +94,8 @@ class SerialDemo:
             meter.close()
         for role in self.roles.values():
             role.stop()
+        if self._sockets:
+            shutil.rmtree(self._sockets, ignore_errors=True)
 
     def _role(self, name: str, *arguments: str) -> None:
         self.roles[name] = RoleProcess(name, self._fleet.role_folder(name), *arguments)
@@ -166,10 +170,10 @@ class SerialDemo:
 
 @contextmanager
 def serial_demo(
-    plan: Plan, fleet: Fleet, root: Path, screen: Quiet, main: Path | None = None
+    plan: Plan, fleet: Fleet, screen: Quiet, main: Path | None = None
 ) -> Iterator[SerialDemo]:
     """A SerialDemo that stops whatever it started."""
-    demo = SerialDemo(plan, fleet, root, screen, main)
+    demo = SerialDemo(plan, fleet, screen, main)
     try:
         yield demo
     finally:

@@ -210,7 +210,9 @@ class Center(Answering):
             self.refusals.note(SUM_INVALID)
         if self.ledger.stopped:
             log.error("%d sums in a row were invalid: the fleet is stopped", self.ledger.streak)
-        log.info("period %d opened over %d of %d", start, size, len(self.config.roster))
+        whole = len(self.config.roster)
+        if answer.total is not None:
+            log.info("period %d: %d Wh over %d of %d", start, answer.total, size, whole)
         return [*effects, self._reply(pending.peer, pending.reply, start, answer)]
 
     def _reply(self, peer: str, reply: int, start: int, answer: Answer) -> Effect:

@@ -164,7 +164,8 @@ class Closer:
         return self._finish(self.periods[reply.ask.start], reply.error or "released")
 
     def _finish(self, period: Period, outcome: str) -> list[Effect]:
-        log.info("period %d: %s", period.start, outcome)
+        level = logging.INFO if outcome == "released" else logging.WARNING
+        log.log(level, "period %d: %s", period.start, outcome)
         effects = period.finish(outcome, self.slots, self.record.fingerprint)
         done = sorted(start for start, p in self.periods.items() if p.phase == DONE)
         for start in done[:-KEPT]:

@@ -86,8 +86,8 @@ class Refusals:
         last = self._logged.get((reason, number))
         if last is None or now - last >= LOG_EVERY_S:
             self._logged[reason, number] = now
-            of = f" from meter {number}" if number else ""
-            self._log.warning("refused%s: %s (%d so far)", of, reason, self.counts[reason])
+            of = f"meter {number}" if number else "refused"
+            self._log.warning("%s: %s (%d so far)", of, reason, self.counts[reason])
 
 
 def parse_record(raw: bytes) -> Record:

@@ -39,6 +39,7 @@ class PortEnd:
         self.link: MeterLink | None = None
         self.fd = -1  # known to the selector when not negative
         self.next_try = 0.0
+        self.told = False  # the operator knows that it is not open
 
 
 class DialEnd:
@@ -51,3 +52,4 @@ class DialEnd:
         self.connection: Connection | None = None
         self.wait = BACK_OFF_S[0]
         self.next_try = 0.0
+        self.told = False  # the operator knows that it is not there

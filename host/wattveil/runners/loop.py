@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import selectors
 import socket
 import time
@@ -184,11 +185,14 @@ class Runner:
         self._strangers.pop(connection.name, None)
         dial = self._dials.get(connection.name)
         if dial is not None:
-            self._retry(dial)
+            self._retry(dial, str(why))
             dial.connection = None
             self.carry_out(self.role.linked(dial.name, False))
 
-    def _retry(self, dial: DialEnd) -> None:
+    def _retry(self, dial: DialEnd, why: str) -> None:
+        if not dial.told:  # once, not at every try
+            log.warning("%s at %s: %s; trying again", dial.name, dial.address, why)
+            dial.told = True
         dial.next_try = time.monotonic() + dial.wait
         dial.wait = min(2 * dial.wait, BACK_OFF_S[1])
 
@@ -209,8 +213,8 @@ class Runner:
 
         try:
             dial.pending = connect(dial.address)
-        except OSError:
-            self._retry(dial)
+        except OSError as error:
+            self._retry(dial, error.strerror or str(error))
             return
         self._selector.register(dial.pending, selectors.EVENT_WRITE, ready)
 
@@ -218,13 +222,16 @@ class Runner:
         sock, dial.pending = dial.pending, None
         assert sock is not None
         self._selector.unregister(sock)
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
             sock.close()
-            self._retry(dial)
+            self._retry(dial, os.strerror(error))
             return
         dial.connection = Connection(sock, dial.name, known=True)
         dial.wait = BACK_OFF_S[0]
         self._register(dial.connection)
+        log.info("connected to %s", dial.name)
+        dial.told = False
         self.carry_out(self.role.linked(dial.name, True))
 
     # --- meters' ports --------------------------------------------------------------------------
@@ -236,7 +243,9 @@ class Runner:
             fd = port.link.fileno()
         except (OSError, ValueError, LinkDown) as error:
             port.link = None
-            log.debug("%s: %s", port.name, error)
+            if not port.told:  # once, not every second
+                log.warning("%s: %s; trying again", port.name, error)
+            port.told = True
             return
 
         def ready(events: int) -> None:
@@ -245,6 +254,7 @@ class Runner:
         port.fd = fd
         if fd >= 0:
             self._selector.register(fd, selectors.EVENT_READ, ready)
+        port.told = False
         log.info("%s: open", port.name)
 
     def _read_port(self, port: PortEnd) -> None:
@@ -269,7 +279,8 @@ class Runner:
                 self._selector.modify(port.fd, events, key.data)
 
     def _lose_port(self, port: PortEnd, error: Exception) -> None:
-        log.info("%s: %s", port.name, error)
+        log.warning("%s: %s; trying again", port.name, error)
+        port.told = True
         link, port.link = port.link, None
         port.next_try = time.monotonic() + REOPEN_S
         if port.fd >= 0:

@@ -1,8 +1,6 @@
 """One role in a process of its own.
 
-    python -m wattveil.runners.process ROLE --state-dir DIR [--listen ADDR] [--peer NAME=ADDR]...
-        [--port PORT]... [--control] [--deadline S] [--synchronous FULL|NORMAL]
-
+`wattveil ROLE --help` lists the options; --control, for the demo, is explained in control.py.
 ADDR is unix:/path or tcp:host:port. What a peer sends is never trusted: garbage, huge lengths and
 half frames cost a counter or the connection, never the process or another peer. A store that
 fails ends the process, because then the role's memory is ahead of its disk.
@@ -35,7 +33,13 @@ from wattveil.runners.loop import Runner
 from wattveil.runners.sockets import parse_address
 from wattveil.store import Store, StoreError
 
-ROLES = ("center", "cloud", "dealer")
+WHAT = {
+    "center": "It holds the private key and opens one noisy total a period.",
+    "cloud": "It holds the meters' links and multiplies what it cannot read.",
+    "dealer": "It holds the meters' masks and closes each period once.",
+}
+ROLES = tuple(WHAT)
+log = logging.getLogger("wattveil.runner")
 UNUSABLE = 2  # exit status: configuration or store, with a message
 
 
@@ -56,33 +60,56 @@ def build(
     return role, role.restore(store.load)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parse = argparse.ArgumentParser(prog="wattveil")
-    parse.add_argument("role", choices=ROLES)
-    parse.add_argument("--state-dir", type=Path, help="the role's folder, from wattveil keygen")
-    parse.add_argument("--config", type=Path, help="TOML file with any of these options")
-    parse.add_argument("--listen", help="unix:/path or tcp:host:port")
-    parse.add_argument("--peer", action="append", default=[], help="center=ADDR, dealer=ADDR")
-    parse.add_argument("--port", action="append", default=[], help="a meter's serial port")
-    parse.add_argument("--control", action="store_true", help="JSON lines on stdin (demo)")
-    parse.add_argument("--deadline", type=float, default=DEADLINE_S, help="seconds for reports")
-    parse.add_argument("--synchronous", choices=("FULL", "NORMAL"), default="FULL")
-    parse.add_argument("--log", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+def parser(role: str) -> argparse.ArgumentParser:
+    """The command line of one role."""
+    parse = argparse.ArgumentParser(
+        prog=f"wattveil {role}",
+        description=f"Run the {role} of a fleet. {WHAT[role]}",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        argument_default=None,
+    )
+    add = parse.add_argument
+    add("--state-dir", type=Path, help=f"the {role}'s folder, from wattveil keygen")
+    add("--config", type=Path, help="TOML file with any of these options, by their names")
+    if role == "cloud":
+        add("--peer", action="append", default=[], metavar="NAME=ADDR",
+            help="where to find center and dealer; give it twice")  # fmt: skip
+        add("--port", action="append", default=[], metavar="ID",
+            help="a meter's serial port, by USB serial number or path (repeatable)")  # fmt: skip
+        add("--deadline", type=float, default=DEADLINE_S, metavar="S",
+            help="seconds after a period's end until missing meters are given up")  # fmt: skip
+    who = "meters that come by socket" if role == "cloud" else "the cloud"
+    add("--listen", metavar="ADDR", help=f"unix:/path or tcp:host:port, for {who}")
+    add("--synchronous", choices=("FULL", "NORMAL"), default="FULL",
+        help="of the store: NORMAL may lose the last moments in a power cut")  # fmt: skip
+    add("--log", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"), help="to stderr")
+    add("--control", action="store_true", help=argparse.SUPPRESS)  # JSON lines on stdin: the demo
+    parse.set_defaults(role=role, listen=None, peer=[], port=[], deadline=DEADLINE_S)
     return parse
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line, after the options in the file --config names; ConfigError."""
-    parse = parser()
-    arguments = parse.parse_args(argv)
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """ROLE and its command line, after the options in the file --config names; ConfigError."""
+    role, *given = argv
+    if role not in ROLES:
+        raise ConfigError(f"{role} is no role; roles are {', '.join(ROLES)}")
+    parse = parser(role)
+    arguments = parse.parse_args(given)
     if arguments.config is not None:
-        given = list(sys.argv[1:] if argv is None else argv)
-        role = given.index(arguments.role)
-        given[role + 1 : role + 1] = _options_of(arguments.config)
-        arguments = parse.parse_args(given)
-    if arguments.state_dir is None:
+        arguments = parse.parse_args([*_options_of(arguments.config), *given])
+    folder = arguments.state_dir
+    if folder is None:
         raise ConfigError("--state-dir is missing: the role's folder, from wattveil keygen")
+    if not (folder / "record.bin").exists() or not (folder / "links.json").exists():
+        raise ConfigError(f"{folder} is no role's folder: wattveil keygen makes them")
+    if (role == "center") != (folder / "key.json").exists():
+        raise ConfigError(f"{folder} is not the folder of a {role}")
+    if arguments.control:
+        return arguments
+    if role == "cloud" and len(arguments.peer) != 2:
+        raise ConfigError("the cloud needs --peer center=ADDR and --peer dealer=ADDR")
+    if role != "cloud" and not arguments.listen:
+        raise ConfigError(f"the {role} needs --listen ADDR, where the cloud finds it")
     return arguments
 
 
@@ -110,19 +137,17 @@ def _check_address(text: str) -> None:
         raise ConfigError(str(error)) from None
 
 
-def _peer(role: str, text: str) -> tuple[str, str]:
+def _peer(text: str) -> tuple[str, str]:
     name, _, address = text.partition("=")
-    if role != "cloud" or name not in ("center", "dealer"):
-        raise ConfigError(
-            f"--peer {text}: the cloud connects to center and dealer, others to none"
-        )
+    if name not in ("center", "dealer"):
+        raise ConfigError(f"--peer {text}: the cloud connects to center=ADDR and dealer=ADDR")
     _check_address(address)
     return name, address
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run one role until SIGTERM, SIGINT or a stop command."""
-    peers = [_peer(arguments.role, peer) for peer in arguments.peer]
+    peers = [_peer(peer) for peer in arguments.peer]
     if arguments.listen:
         _check_address(arguments.listen)
     clock = ControlledClock() if arguments.control else SystemClock()
@@ -139,6 +164,7 @@ def run(arguments: argparse.Namespace) -> None:
             runner.carry_out(first)
             if arguments.listen:
                 runner.listen(arguments.listen)
+                log.info("listening on %s", arguments.listen)
             if isinstance(clock, ControlledClock):
                 Control(runner, clock)
             runner.run()
@@ -147,7 +173,7 @@ def run(arguments: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit status."""
     try:
-        arguments = parse_arguments(argv)
+        arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
         logging.basicConfig(
             level=arguments.log, format=f"%(asctime)s {arguments.role} %(levelname)s %(message)s"
         )

@@ -42,6 +42,9 @@ def listen(text: str) -> socket.socket:
         server = socket.create_server(address, family=family, backlog=64)
     else:
         assert isinstance(address, str)
+        folder = Path(address).parent
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is no folder: make it, or --listen elsewhere")
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             _remove_stale(Path(address))

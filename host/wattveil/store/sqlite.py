@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -188,3 +188,20 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def read_only(path: str | os.PathLike[str]) -> Callable[[str], dict[str, bytes]]:
+    """`Store.load` of a store that a role may be using; StoreError."""
+    try:
+        db = sqlite3.connect(f"file:{os.fspath(path)}?mode=ro", uri=True)
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    if application != _APPLICATION:
+        raise StoreError(f"{path} is not one of wattveil's stores")
+
+    def load(kind: str) -> dict[str, bytes]:
+        rows = db.execute("SELECT key, value FROM state WHERE kind = ?", (kind,))
+        return {str(key): bytes(value) for key, value in rows}
+
+    return load

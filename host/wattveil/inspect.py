@@ -5,33 +5,52 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from wattveil.paillier.keyfile import load_private, load_public
 from wattveil.paillier.keys import PublicKey
-from wattveil_meter.fields import Malformed
+from wattveil.roles.folders import load_record
+from wattveil.roles.ledger import Ledger
+from wattveil.store import read_only
+from wattveil_meter.fields import Malformed, unpack
 from wattveil_meter.meter import Package
 from wattveil_meter.record import FIELDS, Record
 
 _LONG = ("n", "h", "h_s")  # shown as size and hash
+ROLES = ("center", "cloud", "dealer")
 
 
 def describe(path: Path) -> Iterator[str]:
     """Lines about a fleet or role folder, or one of its files; ValueError for what is none."""
-    if path.is_dir():
-        found = False
-        for entry in sorted(path.iterdir()):
-            if entry.name == "meters" and entry.is_dir():
-                yield f"{entry}: {sum(1 for _ in entry.iterdir())} meters"
-            elif entry.is_dir():
-                yield from describe(entry)
-            elif entry.name in _FILES:
-                yield next(describe(entry))  # the whole record only when it is asked for
-            else:
-                continue
-            found = True
-        if not found:
-            raise ValueError(f"{path}: no wattveil files here")
+    if not path.is_dir():
+        yield from _file(path)
+        return
+    found = False
+    for line in _folder(path, depth=2):
+        found = True
+        yield line
+    if not found:
+        raise ValueError(f"{path}: no wattveil files here")
+
+
+def _folder(path: Path, depth: int) -> Iterator[str]:
+    for entry in sorted(path.iterdir()):
+        if entry.is_symlink():
+            continue
+        if entry.name == "meters" and entry.is_dir():
+            yield f"{entry}: {sum(1 for _ in entry.iterdir())} meters"
+        elif entry.name == "state.db":
+            yield from _store(entry)
+        elif entry.name in _FILES:
+            yield next(_file(entry))  # the whole record only when it is asked for
+        elif depth and any((entry / name).exists() for name in (*ROLES, "record.bin")):
+            yield from _folder(entry, depth - 1)
+
+
+def _file(path: Path) -> Iterator[str]:
+    if path.name == "state.db":
+        yield from _store(path)
         return
     try:
         lines = _FILES.get(path.name, _by_content)(path)
@@ -80,6 +99,31 @@ def _table(path: Path) -> list[str]:
 
 def _secrets(path: Path) -> list[str]:
     return [f"{len(json.loads(path.read_text()))} entries of secrets (not shown)"]
+
+
+def _store(path: Path) -> Iterator[str]:
+    """What a role's store has to tell: at the centre, the totals and the ledger."""
+    load = read_only(path)
+    record, roster = load_record(path.parent)
+    ledger = Ledger(record, roster)
+    ledger.restore(load)
+    for start, release in ledger.releases().items():
+        total = release["refused"] or (
+            "not opened yet" if release["total_wh"] is None else f"{release['total_wh']:,} Wh"
+        )
+        size = f"{len(release['members'])} of {len(roster)} meters"
+        yield f"{path}: {_when(start)}  {total}  over {size}, epsilon {release['epsilon']}"
+    if ledger.spent:
+        yield f"{path}: epsilon spent by the household that spent most: {ledger.spent}"
+    for key in load("closing"):
+        yield f"{path}: {_when(int(key))}  closed"
+    for key, row in load("period").items():
+        _, phase, outcome, *_ = unpack(row, 9)
+        yield f"{path}: {_when(int(key))}  {(outcome or phase).decode()}"
+
+
+def _when(start: int) -> str:
+    return datetime.fromtimestamp(start, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _by_content(path: Path) -> list[str]:
