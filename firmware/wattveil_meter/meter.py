@@ -84,16 +84,10 @@ class Meter:
         self.drbg = Drbg(entropy, secret, b"wattveil meter " + package.id)
         self.ring = ring
         self._combs = {}
-        for name, file in tables.items():
-            digest = table_digest(file)
-            allowed = [record.tables[i : i + 32] for i in range(0, len(record.tables), 32)]
-            if digest not in allowed:
-                raise Malformed("table " + name + " is not one the record allows")
-            self._combs[name] = Comb(file, self.ring, name.encode())
-        needed = {"h": 256, "s": record.randomiser_bits}
-        for name in SUITES[record.suite].tables:
-            if name not in self._combs or self._combs[name].bits < needed[name]:
-                raise Malformed("table " + name + " is missing or for shorter exponents")
+        try:
+            self._open_tables(tables)
+        except Malformed as error:  # the hello message tells the host
+            self._about = (about[0], about[1], about[2] or str(error))
         epsilon = (record.epsilon_num, record.epsilon_den)
         self._sampler = make_sampler(record.noise, record.a, *epsilon, record.delta)
         self._channel = wire.Channel(
@@ -132,6 +126,21 @@ class Meter:
             self._answer = message
         except wire.Refused as refusal:
             self._count(refusal.reason)
+
+    def _open_tables(self, files):
+        """Check the tables this suite needs against the record, and open them; Malformed."""
+        record = self.record
+        allowed = [record.tables[i : i + 32] for i in range(0, len(record.tables), 32)]
+        needed = {"h": 256, "s": record.randomiser_bits}
+        for name in SUITES[record.suite].tables:
+            if name not in files:
+                raise Malformed("table " + name + " is missing")
+            if table_digest(files[name]) not in allowed:
+                raise Malformed("table " + name + " is not one the record allows")
+            comb = Comb(files[name], self.ring, name.encode())
+            if comb.bits < needed[name]:
+                raise Malformed("table " + name + " is for shorter exponents")
+            self._combs[name] = comb
 
     # --- the life of a meter -----------------------------------------------------------------------
 

@@ -335,18 +335,31 @@ def test_a_refused_slot_is_said_to_be_absent():
     assert peers.absent == [(START, wire.ROWS_REFUSED)]
 
 
-def test_tables_must_fit_the_record():
-    short = support.table(b"s", support.H_S, 1, bits=128)
-    digests = support.sha256(support.TABLE_H).digest() + support.sha256(short).digest()
-    record = support.record(tables=digests)
-    good, support.TABLE_S = support.TABLE_S, short
+def said_at_boot(record, table):
+    """What the hello message of a meter with this table of h_s says."""
+    good, support.TABLE_S = support.TABLE_S, table
     try:
-        make_meter(record)
-        raise AssertionError("accepted")
-    except Malformed:
-        pass
+        meter, _, _ = make_meter(record)
     finally:
         support.TABLE_S = good
+    peers = Peers(record)
+    assert drive(meter, peers) == [wire.HELLO] and meter.state == "unfit"
+    return peers.hello
+
+
+def test_bad_tables_are_said_at_boot_and_nothing_else_is_done():
+    short = support.table(b"s", support.H_S, 1, bits=128)
+    other = support.table(b"s", support.H_S, 1, teeth=3)
+    cut = support.TABLE_S[:-5]
+    for table, listed, reason in (
+        (short, short, b"shorter exponents"),
+        (other, support.TABLE_S, b"not one the record allows"),
+        (cut, cut, b"truncated"),
+        (support.TABLE_S[:5] + b"\2" + support.TABLE_S[6:], None, b"another kernel's form"),
+        (support.TABLE_S[:32] + bytes(32) + support.TABLE_S[64:], None, b"another modulus"),
+    ):
+        digests = [support.sha256(t).digest() for t in (support.TABLE_H, listed or table)]
+        assert reason in said_at_boot(support.record(tables=b"".join(digests)), table)
 
 
 def test_packages_are_checked():

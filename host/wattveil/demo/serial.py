@@ -129,7 +129,7 @@ class SerialDemo:
         def progress(file: str, done: int, total: int) -> None:
             self._screen.step(f"provisioning {port} as {name}: {file} (bytes)", done, total)
 
-        joined = join_board(port, package.files, progress)
+        joined = join_board(port, package.files, progress, tables=self._fleet.tables)
         secrets = Package(package.files["record.bin"], package.files["meter.bin"])
         key, fleet = secrets.registration_key, secrets.record.fleet
         sealed = {

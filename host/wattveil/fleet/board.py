@@ -26,7 +26,9 @@ from mpremote.transport import (  # type: ignore[import-untyped]
 from mpremote.transport_serial import SerialTransport  # type: ignore[import-untyped]
 
 from wattveil.fleet.emulated import firmware_folder
+from wattveil.fleet.tables import Tables
 from wattveil.links.serial import LinkDown, find_port, open_serial
+from wattveil_meter.record import Record
 from wattveil_meter.store import FRESH
 
 Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
@@ -51,6 +53,9 @@ def _h(name):
             if not b:
                 return h.digest()
             h.update(b)
+def _k(n):
+    from wattveil_meter.kernels import choose
+    return choose(n).form
 def _d(name):
     try:
         os.mkdir(name)
@@ -105,14 +110,19 @@ def join_board(
     progress: Progress | None = None,
     *,
     main: Path | None = None,
+    tables: Mapping[int, Tables] | None = None,
 ) -> Joined:
     """Make the board at `port_id` (USB serial number, path or URL) the meter of `package`.
 
-    package: file name -> contents, as `provision.MeterPackage.files`. main: another main.py, for
-    tests. Copies only what differs by SHA-256 and checks it after. When the board held another
-    meter's secrets, that meter's are erased first and its stored period with them. BoardError.
+    package: file name -> contents, as `provision.MeterPackage.files`. tables: the fleet's, by
+    kernel form (`provision.Fleet.tables`): the board is asked which kernel works on it, and gets
+    those; without them, those of the package. main: another main.py, for tests. Copies only what
+    differs by SHA-256 and checks it after: firmware first, then the meter's files, each with its
+    own progress. When the board held another meter's secrets, that meter's are erased first and
+    its stored period with them. BoardError.
     """
-    files = firmware_files(main) | board_files(package)
+    firmware, files = firmware_files(main), board_files(package)
+    report = progress or (lambda *_: None)
     try:
         port = find_port(port_id)
         open_serial(port).close()  # says more than mpremote about a port that is busy
@@ -120,7 +130,13 @@ def join_board(
         raise BoardError(str(error)) from error
     try:
         with _RawRepl(port) as board:
-            return _bring_up_to_date(board, port, files, progress or (lambda *_: None))
+            first = _bring_up_to_date(board, port, firmware, report)
+            if tables:
+                n = Record.parse(package["record.bin"]).n
+                files |= tables[board.ask(f"_k({n:#x})")]
+            second = _bring_up_to_date(board, port, files, report)
+            size = first.bytes_copied + second.bytes_copied
+            return Joined(port, first.copied + second.copied, size)
     except TransportExecError as error:
         raise BoardError(f"{port_id}: {_advice(str(error))}") from error
     except (TransportError, OSError, ValueError, struct.error) as error:
