@@ -21,8 +21,8 @@ from wattveil_meter.meter import Package
 from wattveil_meter.sensors.demo import seal_reading
 
 POLL_S = 0.05
-# No meter has made any step for this long: the rest have failed. A Pico on portable arithmetic
-# needs tens of seconds for a slot at 3072 bits.
+# Nothing has come in from any meter for this long: the rest have failed. A Pico on portable
+# arithmetic needs seconds for a slot, an emulated one on a busy PC tens of seconds.
 STUCK_S = 120.0
 
 
@@ -151,7 +151,7 @@ class SerialDemo:
             self._screen.step(text, len(done), len(states))
             if len(done) + len(dead) >= len(states):
                 return
-            now = (len(done), len(dead))
+            now = (len(done), len(dead), self._cloud["steps"])
             if now != progress:
                 progress, since = now, time.monotonic()
             if time.monotonic() - since > STUCK_S:

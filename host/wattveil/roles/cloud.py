@@ -291,5 +291,6 @@ class Cloud:
             "clock": self.clock.now(),
             "meters": meters,
             "periods": {start: periods[start].status(slots) for start in sorted(periods)},
+            "steps": sum(period.steps() for period in periods.values()),
             "refused": dict(self.refusals.counts),
         }

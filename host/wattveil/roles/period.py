@@ -66,6 +66,10 @@ class Period:
             "outcome": self.outcome,
         }
 
+    def steps(self) -> int:
+        """How much has come in: it grows while meters get on."""
+        return len(self.rows) + sum(map(len, self.slots.values())) + len(self.reports)
+
     def accounted(self) -> bool:
         """Every meter of the roster has reported or will not."""
         return len(self.reports) + len(self.absent) == self.size
