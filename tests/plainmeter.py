@@ -121,7 +121,7 @@ class PlainMeter:
         self._ask: tuple[int, int, bytes] | None = None
         self.unanswered = 0
         self.tau = 0
-        self._c: dict[int, mpz] = {}  # C_i but for g^d, by start
+        self._c: dict[int, mpz] = {}  # C_i or T_i but for g^d, by start
         self._made: dict[int, bytes] = {}
 
     # --- what a test asks of it
@@ -223,6 +223,17 @@ class PlainMeter:
             + prf(self.secrets.center_seed, b"v", print_, start, 16)
             - s
         )
+        check = mpz(1)
+        for b in row:
+            check = check * b % n2
+        if record.suite == "compact":
+            t = (1 + plain % n * n) * powmod(check, s, n2) % n2
+            for b in row:
+                t = t * powmod(b, self.noise() + record.offset, n2) % n2
+            r = int.from_bytes(os.urandom(32), "little")
+            t = t * powmod(mpz(record.h_s), r, n2) % n2
+            self._c[start] = n2 - t if os.urandom(1)[0] & 1 else t
+            return
         slots = []
         for b in row:
             x = int.from_bytes(os.urandom(record.nb + 8), "little") % int(n)
@@ -232,9 +243,6 @@ class PlainMeter:
             slots.append(e * powmod(mpz(record.h_s), r, n2) % n2)
             if os.urandom(1)[0] & 1:
                 slots[-1] = n2 - slots[-1]
-        check = mpz(1)
-        for b in row:
-            check = check * b % n2
         slots[0] = slots[0] * powmod(check, s, n2) % n2
         k = prf(self.secrets.dealer_seed, b"k", print_, start, 32)
         self._c[start] = (1 + plain % n * n) * powmod(mpz(record.h), n + k, n2) % n2
@@ -268,7 +276,7 @@ def encrypt(record: Any, message: int) -> mpz:
     return (1 + message % n * n) * powmod(r, n, n * n) % (n * n)
 
 
-Material = tuple[list[mpz], mpz]  # the e_ij and C_i of one meter
+Material = tuple[list[mpz], mpz]  # the e_ij and C_i of one meter, or none and T_i
 
 
 def material(meter: PlainMeter, start: int, wh: int) -> Material:

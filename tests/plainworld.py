@@ -40,6 +40,11 @@ from wattveil.runners.memory import MemoryNet
 from wattveil.store import Store
 from wattveil_meter.record import Record
 
+SUITES: dict[str, dict[str, Any]] = {  # the record's changes
+    "yan2024": {},
+    "compact": {"suite": "compact", "noise": "discrete"},
+}
+
 
 class TestClock:
     """Moves only when told."""
@@ -242,25 +247,25 @@ class Asker:
         self.store = self.world.stores[self.name]
 
 
-def combine(
-    world: World, given: list[tuple[int, Material]], start: int = START
-) -> tuple[bytes, bytes]:
-    """C1 and C2 with the dealer's share over the meters given, repetitions included."""
+def combine(world: World, given: list[tuple[int, Material]], start: int = START) -> list[bytes]:
+    """C1 and C2, or T, with the dealer's share over the meters given, repetitions included."""
     record, n = world.record, mpz(world.record.n)
+    compact = record.suite == "compact"
     c1 = c2 = mpz(1)
     for number, (slots, report) in given:
         seed = world.secrets[number - 1].dealer_seed
         for slot in slots:
             c1 = c1 * slot % (n * n)
         u = prf(seed, b"u", record.fingerprint, start, record.nb + 10)
-        k = prf(seed, b"k", record.fingerprint, start, 32)
+        k = 0 if compact else prf(seed, b"k", record.fingerprint, start, 32)
         c2 = c2 * report * powmod(mpz(record.h), -k, n * n) * (1 - u * n) % (n * n)
-    return to_pair(c1, record), to_pair(c2, record)
+    assert not compact or c1 == 1
+    return [to_pair(c, record) for c in ([c2] if compact else [c1, c2])]
 
 
 def opening(
-    world: World, numbers: Iterable[int], c1: bytes, c2: bytes, start: int = START
+    world: World, numbers: Iterable[int], pairs: Iterable[bytes], start: int = START
 ) -> bytes:
     """The payload of OPEN, with the certificate a dealer would give (or a colluding one gives)."""
     members = bitmap(numbers, world.size)
-    return pack(members, certificate(world.dealer_mac, world.record, start, members), c1, c2)
+    return pack(members, certificate(world.dealer_mac, world.record, start, members), *pairs)

@@ -79,6 +79,42 @@ def test_drop_with_a_low_quorum_stays_exact(demo: Any, noise: str) -> None:
         assert row["released_wh"] == row["true_wh"] and row["refused"] is None
 
 
+def test_suite_compact_and_its_noise(demo: Any) -> None:
+    result = demo("--suite", "compact", "--periods", "2")
+    assert list(result) == KEYS
+    assert [list(row) for row in result["periods"]] == [ROW, ROW]
+    assert (result["suite"], result["noise"], result["quorum_count"]) == ("compact", "discrete", 9)
+    for row in result["periods"]:
+        assert row["refused"] is None and row["reported"] == 12
+        assert row["noise_wh"] == row["released_wh"] - row["true_wh"]
+    assert demo("--suite", "compact", "--noise", "gamma", "--periods", "1")["noise"] == "gamma"
+    assert demo("--periods", "1")["noise"] == "gamma"  # yan2024's own
+
+
+@pytest.mark.parametrize("suite", ["yan2024", "compact"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--level", "short"),
+        ("--level", "half"),
+        ("--level", "full"),
+        ("--level", "full", "--tables", "128"),
+        ("--tables", "128"),
+        ("--tables", "256", "--drop", "0.25"),
+        ("--tables", "384", "--own-noise"),
+        ("--tables", "512", "--no-row-check"),
+        ("--gamma", "1"),
+        ("--gamma", "9"),
+    ],
+    ids=" ".join,
+)
+def test_both_suites_are_exact(demo: Any, suite: str, options: tuple[str, ...]) -> None:
+    """At every randomiser level, with every set of tables, for rows of any length."""
+    result = demo("--suite", suite, "--meters", "4", "--periods", "2", *options, *NO_NOISE)
+    for row in result["periods"]:
+        assert row["refused"] is None and row["released_wh"] == row["true_wh"]
+
+
 def test_too_few_meters_release_nothing_and_cost_nothing(demo: Any) -> None:
     result = demo("--drop", "0.8")
     assert result["epsilon_spent"] == 0
@@ -152,6 +188,7 @@ def test_options_that_only_change_the_law(demo: Any) -> None:
         (["--delta", "0"], "delta"),
         (["--gamma", "0"], "gamma"),
         (["--gamma", "300"], "gamma"),
+        (["--suite", "compact", "--gamma", "0"], "gamma"),
         (["--deadline", "0"], "deadline"),
         (["--link", "memory", "--runtime", "micropython"], "--runtime"),
         (["--link", "memory", "--port", "x"], "--port"),
@@ -174,7 +211,14 @@ def test_bad_usage_is_exit_2_with_a_reason(
 
 
 def test_unknown_options_are_exit_2() -> None:
-    for argv in (["demo", "--suite", "none"], ["demo", "--nonsense"], [], ["fly"]):
+    for argv in (
+        ["demo", "--suite", "none"],
+        ["demo", "--level", "none"],
+        ["demo", "--tables", "100"],
+        ["demo", "--nonsense"],
+        [],
+        ["fly"],
+    ):
         with pytest.raises(SystemExit) as stopped:
             main(argv)
         assert stopped.value.code == 2
@@ -218,11 +262,13 @@ def test_inspect_tells_the_totals_a_centre_released(
     assert "spent most: 2" in text and "2026-01-05 18:00:00Z  released" in text
 
 
+@pytest.mark.parametrize("suite", ["yan2024", "compact"])
 def test_keygen_and_inspect_show_no_secret(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, suite: str
 ) -> None:
     out = tmp_path / "fleet"
     argv = ["keygen", "--bits", "512", "--insecure-test-key", "--meters", "3", "--out", str(out)]
+    argv += ["--suite", suite]
     assert main(argv) == 0
     assert main(argv) == 2  # never over an existing fleet
     for path in (out, out / "meters" / "meter-0001", out / "center" / "key.json"):

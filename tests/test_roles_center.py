@@ -13,7 +13,7 @@ import pytest
 import plainmeter
 import wattveil.roles.suites
 from plainmeter import PERIOD, START, certificate, encrypt, material, pack, to_pair
-from plainworld import Asker, World, combine, opening
+from plainworld import SUITES, Asker, World, combine, opening
 from wattveil.roles.center import Center
 from wattveil.roles.effects import Again, Save, Send
 from wattveil_meter.wire import CODES, OPEN, RELEASED
@@ -21,9 +21,9 @@ from wattveil_meter.wire import CODES, OPEN, RELEASED
 RELAY_TIME, RELAY_REGISTER = 0x10, 0x11
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
+@pytest.fixture(params=SUITES)
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+    world = World(tmp_path, changes=SUITES[request.param])
     world.end()
     yield world
     world.close()
@@ -37,7 +37,13 @@ def ask(world: World) -> Asker:
 def honest(world: World, numbers: tuple[int, ...] = (1, 2, 3, 4), start: int = START) -> bytes:
     """OPEN over what honest meters sent: 100 Wh times the meter number."""
     given = [(i, material(world.meters[i], start, 100 * i)) for i in numbers]
-    return opening(world, numbers, *combine(world, given, start), start)
+    return opening(world, numbers, combine(world, given, start), start)
+
+
+def encrypted(world: World, *messages: int) -> list[bytes]:
+    """As many ciphertexts as the suite opens, which decrypt to the messages' sum."""
+    more = [sum(messages)] if world.record.suite == "compact" else [messages[0], sum(messages[1:])]
+    return [to_pair(encrypt(world.record, message), world.record) for message in more]
 
 
 def releases(ask: Asker) -> Any:
@@ -85,8 +91,8 @@ def test_ledger_before_decryption_and_answer_after(world: World, ask: Asker) -> 
 def test_sets_that_are_never_opened(world: World, ask: Asker, members: bytes, reason: str) -> None:
     """Even with a certificate: dealer and cloud may lie together."""
     word = certificate(world.dealer_mac, world.record, START, members)
-    pair = to_pair(encrypt(world.record, 7), world.record)
-    assert ask.code(OPEN, pack(members, word, pair, pair), START) == CODES[reason]
+    payload = pack(members, word, *encrypted(world, 7))
+    assert ask.code(OPEN, payload, START) == CODES[reason]
     assert ask.role.status()["refused"] == {reason: 1}
     assert releases(ask) == {}
 
@@ -118,15 +124,16 @@ def test_certificate_binds_set_period_and_record(world: World, ask: Asker) -> No
 
 
 def test_what_is_no_ciphertext_costs_nothing(world: World, ask: Asker) -> None:
-    good = to_pair(encrypt(world.record, 7), world.record)
-    size = len(good)
+    good = encrypted(world, 7)
+    size = len(good[0])
     n, p = world.record.n, int(world.key.p)
-    bad = [bytes(size), b"\xff" * size, good[:-1], to_pair(plainmeter.mpz(n), world.record)]
+    bad = [bytes(size), b"\xff" * size, good[0][:-1], to_pair(plainmeter.mpz(n), world.record)]
     bad.append(to_pair(plainmeter.mpz(p), world.record))
     for pair in bad:
-        assert ask.code(OPEN, opening(world, (1, 2), good, pair), START) == CODES["refused"]
-        assert ask.code(OPEN, opening(world, (1, 2), pair, good), START) == CODES["refused"]
-    assert ask.role.status()["refused"] == {"not_a_ciphertext": 2 * len(bad)}
+        for i in range(len(good)):
+            payload = opening(world, (1, 2), [*good[:i], pair, *good[i + 1 :]])
+            assert ask.code(OPEN, payload, START) == CODES["refused"]
+    assert ask.role.status()["refused"] == {"not_a_ciphertext": len(good) * len(bad)}
     assert ask.role.status()["epsilon_spent"] == "0"
     assert ask(OPEN, honest(world), START) == (RELEASED, b"")
 
@@ -136,7 +143,7 @@ def test_a_second_set_for_a_period(world: World, ask: Asker) -> None:
     given = {i: material(world.meters[i], START, 100 * i) for i in (1, 2, 3, 4)}
 
     def over(*numbers: int) -> bytes:
-        return opening(world, numbers, *combine(world, [(i, given[i]) for i in numbers]))
+        return opening(world, numbers, combine(world, [(i, given[i]) for i in numbers]))
 
     assert ask(OPEN, over(1, 2, 3, 4), START) == (RELEASED, b"")
     assert ask.code(OPEN, over(1, 2, 3), START) == CODES["closed"]
@@ -171,7 +178,7 @@ def test_one_report_passed_off_as_many(
             plainmeter, "prf", lambda s, label, *a: 0 if label == b"v" else real(s, label, *a)
         )
     only = material(world.meters[1], START, 321)
-    payload = opening(world, (1, 2, 3), *combine(world, [(1, only)] * 3))
+    payload = opening(world, (1, 2, 3), combine(world, [(1, only)] * 3))
     answer = ask(OPEN, payload, START)
     release = releases(ask)[START]
     if rule:
@@ -193,12 +200,11 @@ def test_a_single_ciphertext_is_not_opened(
         monkeypatch.setattr(
             plainmeter, "prf", lambda s, label, *a: 0 if label == b"v" else real(s, label, *a)
         )
-    c1, c2 = combine(world, [(1, material(world.meters[1], START, 321))])
+    *rest, last = combine(world, [(1, material(world.meters[1], START, 321))])
     n = world.record.n
-    low, high = (int.from_bytes(c2[i : i + len(c2) // 2], "little") for i in (0, len(c2) // 2))
     # add the offset the other members would have brought
-    lifted = (low + high * n) * (1 + world.record.offset * n) % (n * n)
-    payload = opening(world, (1, 2), c1, to_pair(lifted, world.record))
+    lifted = world.meters[1].unpair(last) * (1 + world.record.offset * n) % (n * n)
+    payload = opening(world, (1, 2), [*rest, to_pair(lifted, world.record)])
     ask(OPEN, payload, START)
     assert releases(ask)[START]["total_wh"] == (None if rule else 321)
 
@@ -224,7 +230,7 @@ def test_overlap_whatever_the_record(world: World, ask: Asker) -> None:
     assert ask(OPEN, honest(world), START) == (RELEASED, b"")
     ask.store.close()
     changes = {"phase_s": 450, "epsilon_den": 1, "offset": 60 * 1000, "roster_epoch": 2}
-    other = World(world.root, changes=changes)
+    other = World(world.root, changes=world.changes | changes)
     other.clock.utc = START + 10 * PERIOD
     again = Asker(other, "center")
     for start in (START - 450, START + 450):
@@ -249,8 +255,7 @@ def test_sum_invalid_says_nothing_and_stops_the_fleet(
             for s in world.secrets[:2]
         )
         message = outside + v + 2 * world.record.offset
-        c1, c2 = (to_pair(encrypt(world.record, m), world.record) for m in (0, message))
-        payload = opening(world, members, c1, c2, start)
+        payload = opening(world, members, encrypted(world, 0, message), start)
         for _ in range(2):  # asked again, even after a restart: the same answer, counted once
             assert ask.code(OPEN, payload, start) == CODES["sum_invalid"]
             ask.restart()
@@ -275,8 +280,8 @@ def test_a_good_sum_ends_the_streak(world: World, ask: Asker) -> None:
         if good:
             assert ask(OPEN, honest(world, start=start), start) == (RELEASED, b"")
         else:
-            pair = to_pair(encrypt(world.record, 1 << 200), world.record)
-            assert ask.code(OPEN, opening(world, (1, 2), pair, pair, start), start) == 12
+            payload = opening(world, (1, 2), encrypted(world, 1 << 200, 1 << 200), start)
+            assert ask.code(OPEN, payload, start) == 12
     assert not ask.role.status()["stopped"]
 
 
@@ -290,10 +295,34 @@ def test_bounds_are_exact(world: World, ask: Asker, total: int, released: bool, 
         plainmeter.prf(s.center_seed, b"v", record.fingerprint, START, 16)
         for s in world.secrets[:2]
     )
-    parts = (encrypt(record, value + v), encrypt(record, 2 * record.offset))
-    payload = opening(world, (1, 2), *(to_pair(c, record) for c in parts))
-    ask(OPEN, payload, START)
+    pairs = encrypted(world, value + v, 2 * record.offset)
+    ask(OPEN, opening(world, (1, 2), pairs), START)
     assert releases(ask)[START]["total_wh"] == (value if released else None)
+
+
+def test_the_ciphertexts_of_another_suite(world: World, ask: Asker) -> None:
+    """Two where the record's suite has one, or one of two, are no request at all."""
+    pairs = combine(world, [(i, material(world.meters[i], START, 5)) for i in (1, 2)])
+    for other in ([*pairs, *encrypted(world, 0)], pairs[:-1]):
+        assert ask.code(OPEN, opening(world, (1, 2), other), START) == CODES["refused"]
+    assert ask.role.status()["refused"] == {"malformed": 2}
+    assert ask.role.status()["epsilon_spent"] == "0"
+    assert ask(OPEN, opening(world, (1, 2), pairs), START) == (RELEASED, b"")
+
+
+def test_a_record_of_the_other_suite_does_not_reopen_a_period(world: World, ask: Asker) -> None:
+    """The same fleet, meters, seeds and hours under the other suite: one total a period, ever."""
+    assert ask(OPEN, honest(world), START) == (RELEASED, b"")
+    ask.store.close()
+    suite = "yan2024" if world.record.suite == "compact" else "compact"
+    other = World(world.root, changes={"roster_epoch": 2, **SUITES[suite]})
+    other.secrets, other.dealer_mac = world.secrets, world.dealer_mac
+    other.cloud_center = world.cloud_center
+    other.end()
+    again = Asker(other, "center", boot=2)
+    assert again.code(OPEN, honest(other), START) == CODES["closed"]
+    assert again.role.status()["epsilon_spent"] == "1/2"
+    other.close()
 
 
 def test_after_a_backup_nothing_up_to_now_is_opened(world: World, ask: Asker) -> None:

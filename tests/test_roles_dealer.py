@@ -13,7 +13,7 @@ import pytest
 from gmpy2 import mpz
 
 from plainmeter import CENTER, PERIOD, START, PlainLink, bitmap, certificate, material, pack, prf
-from plainworld import Asker, World
+from plainworld import SUITES, Asker, World
 from wattveil.roles.common import ConfigError
 from wattveil.roles.effects import Save, Send
 from wattveil.roles.folders import load_center, load_cloud, load_dealer
@@ -51,20 +51,25 @@ def share(world: World, numbers: tuple[int, ...], start: int = START) -> bytes:
     k = sum(prf(seed, b"k", record.fingerprint, start, 32) for seed in seeds)
     u = -sum(prf(seed, b"u", record.fingerprint, start, record.nb + 10) for seed in seeds)
     members = bitmap(numbers, world.size)
+    minus_k = [k.to_bytes((k.bit_length() + 7) // 8, "little")]
     return pack(
-        k.to_bytes((k.bit_length() + 7) // 8, "little"),
+        *(minus_k if record.suite == "yan2024" else []),
         (u % record.n).to_bytes(record.nb, "little"),
         certificate(world.dealer_mac, record, start, members),
     )
 
 
-def test_the_share(world: World, ask: Asker) -> None:
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_share(tmp_path: Path, suite: str) -> None:
+    world = World(tmp_path, changes=SUITES[suite])
+    ask = Asker(world, "dealer")
     for i, numbers in enumerate([(1, 2, 3, 4), (2, 4)]):
         start = START + i * PERIOD
         world.end(start)
         answer = ask(CLOSE, bitmap(numbers, 4), start)
         assert answer == (SHARE, share(world, numbers, start))
     assert ask.role.status()["closings"] == {START: 4, START + PERIOD: 2}
+    world.close()
 
 
 def test_stored_before_sent(world: World, ask: Asker) -> None:

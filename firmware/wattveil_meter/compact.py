@@ -1,4 +1,4 @@
-"""Suite `compact` on the meter: the same released value in one ciphertext (PROTOCOL.md, "Suite compact").
+"""Suite `compact` on the meter: the same released value in one ciphertext (PROTOCOL.md, "Suites").
 
     T_i = +- prod_j B_ij^(xi_ij + O) (prod_j B_ij)^s_i g^(d_i - s_i + u_i + v_i) h_s^(r_i)
 

@@ -147,8 +147,8 @@ class Meter:
     def _run(self):
         self._draw()  # before the first frame; later only in waits
         while True:
+            yield from self._register_again()
             try:
-                yield from self._register()
                 while True:
                     yield from self._period()
             except Denied as denied:
@@ -177,6 +177,16 @@ class Meter:
         if not same(answer.payload, expected):
             raise Denied("refused")
         self.state = "registered" if state == "unregistered" else state
+
+    def _register_again(self):
+        """Generator: register, however often it takes (a REGISTER whose answer was lost is refused)."""
+        while True:
+            try:
+                yield from self._register()
+                return
+            except Denied as denied:
+                self._count(denied.args[0])
+                yield from self._sleep(self._poll_ms)
 
     def _period(self):
         """One period, or a wait for the next."""
@@ -314,7 +324,7 @@ class Meter:
             if answer.type == wire.ERROR and len(answer.payload) == 1:
                 name = wire.NAMES.get(answer.payload[0], name)
             if name == "unregistered" and type not in (wire.HELLO, wire.TIME, wire.REGISTER):
-                yield from self._register()  # the cloud forgot us; the request itself stands
+                yield from self._register_again()  # the cloud forgot us; the request itself stands
             elif name in ("unavailable", "early"):
                 yield from self._sleep(self._poll_ms)
             else:

@@ -1,4 +1,4 @@
-"""Suite `yan2024` on the meter: the paper's ciphertexts, corrected (PROTOCOL.md, "Suite yan2024").
+"""Suite `yan2024` on the meter: the paper's ciphertexts, corrected (PROTOCOL.md, "Suites").
 
     e_ij = +- B_ij^(xi_ij + O) g^(x_ij) h_s^(r_ij)                 (Eq. 22)
     e_i1 also times (prod_j B_ij)^s_i                              (row check)

@@ -1,6 +1,6 @@
 """What the attacks share: one meter's suite on a small key, rows of any kind, and what opens.
 
-The ciphertexts come from the core's own Yan2024; only the attackers' arithmetic is written here, with
+The ciphertexts come from the core's own suites; only the attackers' arithmetic is written here, with
 plain integers modulo n^2.
 """
 
@@ -19,15 +19,16 @@ from wattveil.paillier.group import group_element, group_nonresidue
 from wattveil.paillier.keys import PrivateKey
 from wattveil.paillier.tables import build_table
 from wattveil.privacy.law import sum_bounds
-from wattveil_meter import masks
+from wattveil_meter import compact, masks, yan2024
 from wattveil_meter.cipher import Comb
 from wattveil_meter.drbg import Drbg
 from wattveil_meter.kernels.portable import Portable
+from wattveil_meter.meter import SUITES
 from wattveil_meter.noise import make_sampler, offset
-from wattveil_meter.yan2024 import Yan2024
 
 START, PERIOD = support.START, support.PERIOD
 SEEDS = (sha256(b"dealer").digest(), sha256(b"center").digest())
+CORE: dict[str, Any] = {"yan2024": yan2024, "compact": compact}  # where rules are taken away
 
 
 def drbg(seed: object) -> Any:
@@ -125,7 +126,9 @@ class Bench:
         return int(c // self.n) if c % self.n == 1 else None
 
     def strip(self, c: mpz, k: int) -> mpz:
-        """C_i / h^(n + k)."""
+        """C_i / h^(n + k); T_i as it is."""
+        if self.record.suite == "compact":
+            return c
         return c * powmod(invert(self.h, self.n2), self.n + k, self.n2) % self.n2
 
     def masks(self, start: int = START) -> tuple[int, int, int]:
@@ -150,27 +153,27 @@ class Bench:
 
 
 class Play:
-    """One meter, one period: `answer` the rows, then `report`."""
+    """One meter, one period: `answer` the rows, then `report`; the suite is the record's."""
 
     def __init__(self, bench: Bench, source: Any, shares: Any, start: int) -> None:
         self.bench, self.shares, self.start = bench, shares, start
         args = (bench.record, bench.ring, bench.combs, source, shares, SEEDS, start)
-        self.suite = Yan2024(*args)
+        self.suite: Any = SUITES[bench.record.suite](*args)
 
     def answer(self, row: Sequence[mpz]) -> list[mpz]:
-        """e_i1 .. e_i gamma for a row."""
+        """e_i1 .. e_i gamma for a row; none in suite compact."""
         sent = []
         for slot, c in enumerate(row, 1):
             sent.append(_run(self.suite.row(slot, self.bench.element(c))))
         sent[0] = _run(self.suite.finish())
-        return [self._number(data) for data in sent]
+        return [self._number(data) for data in sent if data is not None]
 
     def report(self, wh: int) -> mpz:
-        """C_i."""
+        """C_i or T_i."""
         return self._number(self.suite.report(wh))
 
     def report_only(self, row: Sequence[mpz], wh: int = 0) -> mpz:
-        """C_i after the whole period."""
+        """C_i or T_i after the whole period."""
         self.answer(row)
         return self.report(wh)
 

@@ -229,3 +229,25 @@ def test_what_level_short_gives_such_a_key_holder(level: str, leaks: bool) -> No
         v = masks.mask_v(bench.record, SEEDS[1], START)
         assert abs(bench.signed(opened - v - bench.record.offset)) > 1 << 480
     assert read == [leaks] * 3
+
+
+@pytest.mark.parametrize(("level", "leaks"), [("short", True), ("full", False)])
+@pytest.mark.parametrize("check", [0, 1])
+def test_what_level_short_gives_in_compact(level: str, leaks: bool, check: int) -> None:
+    """T_i mod n = +- h_s^(r + sum_j r_j (xi_j + O + s)), r_j the cloud's: it puts them far apart and
+    reads every xi_j, but for one s_i that is common to them. d_i stays under u_i."""
+    bench = smooth_bench(suite="compact", level=level, row_check=check)
+    at = [256 + 64 * j for j in range(3)]
+    row = [powmod(bench.h_s, mpz(1) << bits, bench.n2) for bits in at]
+    row[1] = row[1] * (1 + bench.n) % bench.n2
+    shares = [17, -250, 3]
+    play = bench.meter("r", Shares(shares))
+    t = play.report_only(row, READING)
+    x, _ = log_mod_n(bench, powmod(bench.h_s, 2, bench.n), t * t % bench.n)
+    read = [(x >> bits & (1 << 64) - 1) - bench.record.offset for bits in at]
+    common = play.suite._s
+    assert (read == [xi + common for xi in shares]) is leaks
+    assert bool(common) is bool(check)
+    v = masks.mask_v(bench.record, SEEDS[1], START)
+    opened = bench.key.decrypt(t) - v - bench.record.offset
+    assert abs(bench.signed(opened)) > 1 << 480

@@ -17,27 +17,29 @@ import pytest
 from gmpy2 import mpz, powmod
 
 from plainmeter import START, material, prf
-from plainworld import Asker, World, combine, opening
+from plainworld import SUITES, Asker, World, combine, opening
 from wattveil_meter.wire import CODES, OPEN, RELEASED
 
 CLOSE, SHARE = 0x20, 0x60
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
+@pytest.fixture(params=SUITES)
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+    world = World(tmp_path, changes=SUITES[request.param])
     world.end()
     yield world
     world.close()
 
 
-def fields(data: bytes) -> list[bytes]:
+def share(payload: bytes) -> tuple[int, int, bytes]:
+    """K' (0 in suite compact, which has none), U and the certificate of a SHARE."""
     parts = []
-    while data:
-        (size,) = struct.unpack_from("<I", data)
-        parts.append(data[4 : 4 + size])
-        data = data[4 + size :]
-    return parts
+    while payload:
+        (size,) = struct.unpack_from("<I", payload)
+        parts.append(payload[4 : 4 + size])
+        payload = payload[4 + size :]
+    k, u, certificate = [b"", *parts][-3:]
+    return int.from_bytes(k, "little"), int.from_bytes(u, "little"), certificate
 
 
 @pytest.mark.parametrize("rule", [False, True])
@@ -52,12 +54,12 @@ def test_the_dealer_is_asked_for_one_meter(world: World, rule: bool) -> None:
         assert answer == (0x7F, bytes((CODES["below_quorum"],)))
         assert dealer.role.status()["closings"] == {}
         return
-    k, u, _ = fields(answer[1])
+    k, u, _ = share(answer[1])
     n = mpz(world.record.n)
-    bare = report * powmod(mpz(world.record.h), -int.from_bytes(k, "little"), n * n) % (n * n)
+    bare = report * powmod(mpz(world.record.h), -k, n * n) % (n * n)
     opened = world.key.decrypt(bare) + sum(world.key.decrypt(slot) for slot in slots)
     v = prf(world.secrets[0].center_seed, b"v", world.record.fingerprint, START, 16)
-    opened += int.from_bytes(u, "little") - v - world.record.offset
+    opened += u - v - world.record.offset
     assert opened % n == 654
 
 
@@ -65,7 +67,7 @@ def test_the_dealer_is_asked_for_one_meter(world: World, rule: bool) -> None:
 def test_the_centre_is_asked_for_one_meter(world: World, rule: bool) -> None:
     """The dealer signs whatever the cloud likes; only the centre counts."""
     center = Asker(world, "center")
-    payload = opening(world, (1,), *combine(world, [(1, material(world.meters[1], START, 654))]))
+    payload = opening(world, (1,), combine(world, [(1, material(world.meters[1], START, 654))]))
     if not rule:
         world.record.quorum_count = 1
         assert center(OPEN, payload, START) == (RELEASED, b"")
@@ -94,14 +96,13 @@ def test_a_share_for_one_set_opens_no_other(world: World, rule: bool) -> None:
     assert answer is not None and answer[0] == SHARE
     closed = [(i, material(world.meters[i], START, 100 * i)) for i in (1, 2, 3)]
     given = closed if not rule else closed[:2]
-    c1, _ = combine(world, given)
+    *c1, _ = combine(world, given)
     n = mpz(world.record.n)
-    k, u, certificate = fields(answer[1])
-    c2 = powmod(mpz(world.record.h), -int.from_bytes(k, "little"), n * n)
-    c2 = c2 * (1 + int.from_bytes(u, "little") * n) % (n * n)
+    k, u, certificate = share(answer[1])
+    c2 = powmod(mpz(world.record.h), -k, n * n) * (1 + u * n) % (n * n)
     for _, (_, report) in given:
         c2 = c2 * report % (n * n)
-    payload = opening(world, (1, 2, 3), c1, world.meters[1].pair(c2))
+    payload = opening(world, (1, 2, 3), [*c1, world.meters[1].pair(c2)])
     assert certificate in payload
     center(OPEN, payload, START)
     release = center.role.status()["releases"][START]

@@ -11,16 +11,21 @@ from __future__ import annotations
 import pytest
 from gmpy2 import invert
 
-from attacks.kit import Bench, Shares, drbg
+from attacks.kit import CORE, Bench, Shares, drbg
 
 READING = 500
 
 
+@pytest.fixture(params=CORE)
+def suite(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.mark.parametrize("rule", [False, True])
 @pytest.mark.parametrize("sigma", [0, 2, 5, -1])
-def test_rows_of_another_sum(rule: bool, sigma: int) -> None:
+def test_rows_of_another_sum(suite: str, rule: bool, sigma: int) -> None:
     """Attack: no noise (sigma 0), or the reading with a multiple of one share."""
-    bench = Bench(row_check=int(rule))
+    bench = Bench(suite=suite, row_check=int(rule))
     offsets = []
     for i in range(12):
         play = bench.meter(i, Shares([40, 0, 0]))
@@ -46,18 +51,18 @@ def test_the_odds_against_a_row_of_another_sum() -> None:
 
 
 @pytest.mark.parametrize("rule", [False, True])
-def test_one_share_twice_minus_another(rule: bool) -> None:
+def test_one_share_twice_minus_another(suite: str, rule: bool) -> None:
     """(2, -1, 0) sums to 1 and passes, check or no check: the noise is 2 xi_1 - xi_2, not less."""
-    bench = Bench(row_check=int(rule))
+    bench = Bench(suite=suite, row_check=int(rule))
     play = bench.meter("two", Shares([30, 7, 1000]))
     slots = play.answer(bench.rows([2, -1, 0], "two"))
     assert bench.total(slots, play.report(READING)) == READING + 2 * 30 - 7
 
 
 @pytest.mark.parametrize("w", [2, 3, 5])
-def test_a_row_of_fractions_passes_once_in_w(w: int) -> None:
+def test_a_row_of_fractions_passes_once_in_w(suite: str, w: int) -> None:
     """With a full Laplace share (a = 1) of scale 1,000 Wh; 6 standard deviations around 1 / w."""
-    bench = Bench(gamma=w, quorum_count=2, colluding=1, level="short")
+    bench = Bench(suite=suite, gamma=w, quorum_count=2, colluding=1)
     part = int(invert(w, bench.n))
     tries, passed = 240, 0
     row = bench.rows([part] * w, w)
@@ -75,9 +80,9 @@ def test_a_row_of_fractions_passes_once_in_w(w: int) -> None:
     assert abs(passed - tries / w) < 6 * spread
 
 
-def test_a_row_that_compares_two_shares() -> None:
+def test_a_row_that_compares_two_shares(suite: str) -> None:
     """(1 - a, a, 0): in range exactly when the first two shares are equal; otherwise random."""
-    bench = Bench(roster_size=20, quorum_count=20)  # shape 1 / 20: most shares are 0
+    bench = Bench(suite=suite, roster_size=20, quorum_count=20)  # shape 1 / 20: most shares are 0
     a = 1 << 60
     outcomes = set()
     for i in range(40):
@@ -92,10 +97,10 @@ def test_a_row_that_compares_two_shares() -> None:
     assert outcomes == {True, False}
 
 
-def test_the_factor_is_fresh_every_period() -> None:
+def test_the_factor_is_fresh_every_period(suite: str) -> None:
     """A cloud that learned s_i of one period (by a false row and a friend at the centre) could
     correct for it in the next one, were it the same."""
-    bench = Bench()
+    bench = Bench(suite=suite)
     source = drbg("one meter's generator")
     factors = {bench.meter(source, Shares([0, 0, 0])).suite._s for _ in range(5)}
     assert len(factors) == 5

@@ -14,7 +14,7 @@ import pytest
 
 import support
 import wattveil_meter.yan2024 as core
-from attacks.kit import Bench, Shares
+from attacks.kit import CORE, Bench, Shares
 from wattveil_meter.fields import Malformed
 
 READING = 600
@@ -22,12 +22,13 @@ READING = 600
 
 @pytest.mark.parametrize("rule", [False, True])
 @pytest.mark.parametrize("beyond", [1, 5000, 10**9])
+@pytest.mark.parametrize("suite", CORE)
 def test_a_share_beyond_the_offset(
-    monkeypatch: pytest.MonkeyPatch, rule: bool, beyond: int
+    monkeypatch: pytest.MonkeyPatch, suite: str, rule: bool, beyond: int
 ) -> None:
     if not rule:
-        monkeypatch.setattr(core, "clamp", lambda xi, limit: xi)
-    bench = Bench()
+        monkeypatch.setattr(CORE[suite], "clamp", lambda xi, limit: xi)
+    bench = Bench(suite=suite)
     o = bench.record.offset
     play = bench.meter("low", Shares([-o - beyond, 0, 0]))
     slots = play.answer(bench.one_hot("low"))
@@ -41,8 +42,9 @@ def test_a_share_beyond_the_offset(
 
 
 @pytest.mark.parametrize("xi", ["-O", "-O+1", "-1", "0", "1", "O-1", "O"])
-def test_every_share_in_range_opens_exactly(xi: str) -> None:
-    bench = Bench()
+@pytest.mark.parametrize("suite", CORE)
+def test_every_share_in_range_opens_exactly(suite: str, xi: str) -> None:
+    bench = Bench(suite=suite)
     value = eval(xi, {"O": bench.record.offset})
     play = bench.meter("any", Shares([0, value, 0]))
     slots = play.answer(bench.one_hot("any", hot=1))
@@ -118,3 +120,30 @@ def test_the_time_of_a_slot_does_not_depend_on_the_share(rule: bool) -> None:
         bench.ring._one = (bench.ring._number(1), bench.ring._number(0))
     counts = {cheap_products(bench, xi) for xi in (0, 1, 77, 4096 - bench.record.offset)}
     assert (len(counts) == 1) is rule
+
+
+def work_of_compact(bench: Bench, shares: list[int]) -> list[int]:
+    """What a period of suite compact multiplies by: 0 for a factor of a few bits, else 1."""
+    done: list[int] = []
+    real = type(bench.ring).times
+
+    def times(x: Any, y: Any) -> Any:
+        done.append(int(min(x[0].bit_length(), y[0].bit_length()) >= 64))
+        return real(bench.ring, x, y)
+
+    bench.ring.times = times
+    play = bench.meter("one meter", Shares(shares))
+    play.report_only(bench.one_hot("row"), READING)
+    del bench.ring.times
+    return done
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_the_time_of_compact_does_not_depend_on_the_shares(rule: bool) -> None:
+    """The product of no row of a group, for a bit that none of their exponents has, is such a 1."""
+    bench = Bench(suite="compact", gamma=5)
+    if not rule:
+        bench.ring._one = (bench.ring._number(1), bench.ring._number(0))
+    o = bench.record.offset
+    vectors = ([0] * 5, [1, 0, -977, o, -o], [4096 - o] * 5, [-o] * 5)
+    assert (len({tuple(work_of_compact(bench, xi)) for xi in vectors}) == 1) is rule

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import support
-from attacks.kit import SEEDS, START, Bench, Shares
+from attacks.kit import CORE, SEEDS, START, Bench, Shares
 from wattveil_meter import masks
 from wattveil_meter.fields import pack, unpack
 from wattveil_meter.record import FIELDS
@@ -71,15 +71,16 @@ def test_masks_of_records_that_differ_in_one_field(
 
 @pytest.mark.parametrize("rule", [False, True])
 @pytest.mark.parametrize("field", ["roster_epoch", "epsilon_num", "gamma"])
+@pytest.mark.parametrize("suite", CORE)
 def test_two_records_over_one_half_hour(
-    monkeypatch: pytest.MonkeyPatch, rule: bool, field: str
+    monkeypatch: pytest.MonkeyPatch, suite: str, rule: bool, field: str
 ) -> None:
     """Cloud + centre; the dealer is not asked. Readings 700 and 180 in the same period."""
     if not rule:
         monkeypatch.setattr(masks, "prf", without_the_record)
     opened = []
     for changes, reading in (({}, 700), ({field: 4}, 180)):
-        bench = Bench(**changes)
+        bench = Bench(suite=suite, **changes)
         play = bench.meter(field, Shares([6, 0, 0, 0]))
         slots = play.answer(bench.one_hot("row"))
         report = play.report(reading)
@@ -106,6 +107,24 @@ def test_labels_periods_and_seeds_separate_masks() -> None:
     # u and k of a meter come from one seed: k is no part of u, nor u of k
     u = masks.prf(SEEDS[0], b"u", record, START, 74)
     assert masks.prf(SEEDS[0], b"k", record, START, 32) not in u
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_one_half_hour_under_both_suites(monkeypatch: pytest.MonkeyPatch, rule: bool) -> None:
+    """A fleet that moves to the other suite in the middle of a period; cloud + centre, and k_i of a
+    smooth key (rule 3): u_i and v_i cancel."""
+    if not rule:
+        monkeypatch.setattr(masks, "prf", without_the_record)
+    opened = []
+    for suite, reading in (("yan2024", 700), ("compact", 180)):
+        bench = Bench(suite=suite)
+        play = bench.meter(suite, Shares([6, 0, 0]))
+        slots = play.answer(bench.one_hot("row"))
+        report = bench.strip(play.report(reading), bench.masks()[0])
+        opened.append(bench.key.decrypt(report) + bench.key.decrypt(bench.product(slots)))
+    difference = bench.signed(opened[0] - opened[1])
+    assert (difference == 700 - 180) is (not rule)
+    assert (abs(difference) > 1 << 200) is rule
 
 
 @pytest.mark.parametrize("rule", [False, True])

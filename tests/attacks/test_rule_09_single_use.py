@@ -17,7 +17,7 @@ import pytest
 from gmpy2 import invert, mpz
 
 import support
-from attacks.kit import Bench, Shares, drbg
+from attacks.kit import CORE, Bench, Shares, drbg
 from support import KEYS, N2, PERIOD, START, N, Peers, drive, from_pair, make_meter, to_pair
 from wattveil_meter import wire
 from wattveil_meter.store import MemoryStorage
@@ -64,6 +64,28 @@ def test_two_row_sets_under_the_same_draws(rule: bool) -> None:
     else:
         read = bench.exponent(quotient)
         assert read is not None and read - bench.record.offset == 41
+
+
+@pytest.mark.parametrize("rule", [False, True])
+@pytest.mark.parametrize("check", [0, 1])
+def test_row_sets_under_the_same_draws_in_compact(rule: bool, check: int) -> None:
+    """T' / T = g^(xi_j + O + s) for a row with B_j g in the place of B_j: s is common to all j."""
+    bench = Bench(suite="compact", row_check=check)
+    source = drbg("meter")
+    row = bench.one_hot("row")
+    shares = [-3, 41, 7]
+    reports = []
+    for j in (None, 0, 1, 2):
+        given = [c * (1 + bench.n) % bench.n2 if i == j else c for i, c in enumerate(row)]
+        play = bench.meter(source if rule else drbg("meter"), Shares(shares))
+        reports.append(play.report_only(given, 300))
+    quotients = [t * invert(reports[0], bench.n2) % bench.n2 for t in reports[1:]]
+    if rule:
+        assert all(q % bench.n not in (1, bench.n - 1) for q in quotients)
+        return
+    read = [bench.exponent(q) for q in quotients]
+    common = play.suite._s + bench.record.offset
+    assert read == [xi + common for xi in shares]
 
 
 @pytest.mark.parametrize("rule", [False, True])
@@ -131,11 +153,44 @@ def test_a_stuck_random_source_still_gives_fresh_draws() -> None:
         assert a * support.inverse(b, N2) % N2 % N not in (1, N - 1)
 
 
+@pytest.mark.parametrize(("rule", "cut"), [(False, False), (True, False), (True, True)])
+def test_lives_with_other_rows_in_compact(rule: bool, cut: bool) -> None:
+    """The same for a whole meter: nothing that depends on the draws leaves it before its report, and
+    the next life has other draws (cut before the report) or says the same bytes again (after it)."""
+    record = support.record(suite="compact")
+    storage = MemoryStorage() if rule else Amnesia()
+    reports: list[int] = []
+    for life in range(3):
+        peers = Peers(record)
+        peers.make_rows(START)
+        if life:
+            peers.rows[life] = to_pair(from_pair(peers.rows[life]) * (1 + N) % N2)
+        meter, _, clock = make_meter(record, storage, seed=b"stuck")
+        spy = Spy(meter)
+        drive(meter, peers)
+        assert peers.slots == {}
+        if cut:
+            assert peers.reports == []
+            assert peers.absent == ([(START, wire.RESTARTED)] if life else [])
+            continue
+        peers.now += PERIOD
+        clock.value += 1000
+        if not peers.reports:
+            drive(meter, peers, until=lambda m, p=peers: p.reports)
+        reports.append(from_pair(peers.reports[0][1]))
+    if rule:
+        assert reports == reports[:1] * (0 if cut else 3)
+        return
+    first, second = (exponent(t * support.inverse(reports[0], N2) % N2) for t in reports[1:])
+    assert first - second == spy.drawn[1] - spy.drawn[2]
+
+
+@pytest.mark.parametrize("suite", CORE)
 @pytest.mark.parametrize("rule", [False, True])
-def test_two_readings_under_one_set_of_masks(rule: bool) -> None:
+def test_two_readings_under_one_set_of_masks(rule: bool, suite: str) -> None:
     """A clock that goes back: the second report of a period, for another reading. The centre's key
     and the cloud open the difference; u, v, k cancel."""
-    record = support.record()
+    record = support.record(suite=suite)
     storage = MemoryStorage() if rule else Amnesia()
     opened = []
     for life, reading in enumerate((900, 250)):
@@ -153,7 +208,7 @@ def test_two_readings_under_one_set_of_masks(rule: bool) -> None:
             return
         sent = peers.reports[0][1]
         c = mpz(from_pair(sent))
-        for e in peers.slots[START].values():
+        for e in peers.slots.get(START, {}).values():
             c = c * from_pair(e) % N2
         opened.append((c, spy.drawn[1]))
     quotient = int(opened[0][0] * invert(opened[1][0], N2) % N2)
@@ -202,10 +257,10 @@ class Hostile(Peers):
         return super().answer(frame)
 
 
-def play_hostile_lives(storage: Any, seed: int) -> Hostile:
+def play_hostile_lives(storage: Any, seed: int, suite: str) -> Hostile:
     """Three lives of one meter, power cut anywhere in each."""
     rng = random.Random(seed)
-    record = support.record(gamma=2)
+    record = support.record(gamma=2, suite=suite)
     heard = None
     for life in range(3):
         peers = Hostile(record, rng)
@@ -229,12 +284,13 @@ def play_hostile_lives(storage: Any, seed: int) -> Hostile:
     return peers
 
 
+@pytest.mark.parametrize("suite", CORE)
 @pytest.mark.parametrize("rule", [False, True])
-def test_many_lives_with_a_hostile_cloud(rule: bool) -> None:
+def test_many_lives_with_a_hostile_cloud(rule: bool, suite: str) -> None:
     """Over all of them: one report a period, one e_ij a slot, under one row set."""
     broken = reports = 0
     for seed in range(60):
-        heard = play_hostile_lives(MemoryStorage() if rule else Amnesia(), seed).heard
+        heard = play_hostile_lives(MemoryStorage() if rule else Amnesia(), seed, suite).heard
         reports += len(heard["report"])
         worst = max(len(seen) for kind in heard.values() for seen in kind.values() or [()])
         broken += worst > 1
@@ -264,11 +320,12 @@ def test_periods_of_two_records_do_not_overlap_at_the_meter(rule: bool) -> None:
     assert (START + PERIOD // 2 not in peers.slots) is rule
 
 
+@pytest.mark.parametrize("suite", CORE)
 @pytest.mark.parametrize("rule", [False, True])
-def test_a_suite_reports_once(rule: bool) -> None:
-    """Whatever the state machine around it does: a second C_i under the same blinding factor is
+def test_a_suite_reports_once(rule: bool, suite: str) -> None:
+    """Whatever the state machine around it does: a second C_i or T_i under the same blinding factor is
     the difference of two readings, by a division."""
-    bench = Bench()
+    bench = Bench(suite=suite)
     play = bench.meter("twice", Shares([0, 0, 0]))
     play.answer(bench.one_hot("row"))
     blind = play.suite._blind

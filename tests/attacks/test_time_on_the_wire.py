@@ -74,9 +74,9 @@ class Running(Peers):
         return super()._seal(type, payload, message)
 
 
-def moments(sampling_ms: int, bad_rows: bool) -> list[tuple[int, int]]:
+def moments(sampling_ms: int, bad_rows: bool, suite: str = "yan2024") -> list[tuple[int, int]]:
     """Type and time (ms) of what a meter sends in two periods; each share takes `sampling_ms`."""
-    record = support.record()
+    record = support.record(suite=suite)
     peers = Running(record)
     meter, _, peers.clock = make_meter(record, readings={START: 1, START + PERIOD: 2})
     sampler = meter._sampler
@@ -111,11 +111,14 @@ class Late:
         return int(self._sampler.share(source))
 
 
+@pytest.mark.parametrize("suite", ["yan2024", "compact"])
 @pytest.mark.parametrize("rule", [False, True])
-def test_no_frame_waits_for_the_sampler(monkeypatch: pytest.MonkeyPatch, rule: bool) -> None:
+def test_no_frame_waits_for_the_sampler(
+    monkeypatch: pytest.MonkeyPatch, rule: bool, suite: str
+) -> None:
     if not rule:
         monkeypatch.setattr(core, "Drawn", Late)
-    assert (moments(0, False) == moments(7, False)) is rule
+    assert (moments(0, False, suite) == moments(7, False, suite)) is rule
 
 
 def test_no_frame_after_a_bad_row_waits_for_the_sampler() -> None:

@@ -229,6 +229,20 @@ def test_late_and_forgotten():
     assert meter.refused == {"late": 1}
 
 
+def test_a_report_outlives_a_refused_registration():
+    """A REGISTER whose answer was lost is refused when repeated: the stored report must not go."""
+    record = support.record()
+    peers = Peers(record)
+    meter, _, clock = make_meter(record)
+    drive(meter, peers)
+    peers.deny[wire.REPORT] = "unregistered"
+    peers.deny[wire.REGISTER] = "refused"
+    tick(meter, peers, clock, START + PERIOD)
+    tick(meter, peers, clock, START + PERIOD)
+    assert [start for start, _ in peers.reports] == [START]
+    assert meter.refused == {"refused": 1}
+
+
 def test_time_must_carry_the_centres_mac():
     record = support.record()
     peers = Peers(record)

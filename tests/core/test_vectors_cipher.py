@@ -9,9 +9,10 @@ from vectorfile import by_name, finish, load, malformed
 from wattveil_meter import masks
 from wattveil_meter.cipher import Comb, power, table_digest
 from wattveil_meter.fields import pack, uint
+from wattveil_meter.kernels.montgomery import Montgomery
 from wattveil_meter.kernels.portable import Portable
+from wattveil_meter.meter import SUITES
 from wattveil_meter.record import Record
-from wattveil_meter.yan2024 import Yan2024
 
 
 def plain_jacobi(a, n):
@@ -69,15 +70,33 @@ def value(ring, x):
     return int.from_bytes(pair[:nb], "little") + int.from_bytes(pair[nb:], "little") * ring.n
 
 
+def montgomery(n):
+    """A kernel for tables of form 2, its machine code played by plain integers."""
+    n2 = n * n
+    nb = len(uint(n))
+    inverse = 1  # of R = 2^(8 nb) modulo n^2: halved 8 nb times
+    for _ in range(8 * nb):
+        inverse = (inverse + n2 if inverse & 1 else inverse) >> 1
+
+    def multiply(out, x, y, ctx):
+        c = plain_pair(x, n, nb) * plain_pair(y, n, nb) % n2 * inverse % n2
+        out[:nb] = (c % n).to_bytes(nb, "little")
+        out[nb:] = (c // n).to_bytes(nb, "little")
+
+    return Montgomery(n, "plain", multiply)
+
+
 def test_table():
     vectors = by_name("table")
-    for name in ("h", "s", "s full"):
+    for name in ("h", "s", "s full", "h form 2", "s form 2"):
         vector = vectors[name]
         n = int(vector["n"], 16)
-        ring = Portable(n)
+        ring = Portable(n) if vector["form"] == 1 else montgomery(n)
         file = io.BytesIO(unhexlify(vector["file"]))
         assert table_digest(file) == unhexlify(vector["sha256"])
         comb = Comb(file, ring, name[:1].encode())
+        other = montgomery(n) if vector["form"] == 1 else Portable(n)
+        assert malformed(Comb, file, other, name[:1].encode())
         assert (comb.bits, comb.teeth, comb.blocks) == (vector["bits"], 3, 2)
         assert value(ring, comb.times_constant(ring.one())) == int(vector["constant"], 16)
         for operation in vector["operations"]:
@@ -100,14 +119,18 @@ class Replay:
     """The draws of a vector, as a generator and as a sampler."""
 
     def __init__(self, vector, record):
-        order = list(range(1, record.gamma)) + [0]  # slot 1 is made last
         self.shares = list(vector["xi"])
         if record.own_noise:
             self.shares.append(vector["own"])
-        self.x = [int(vector["x"][j], 16) for j in order]
+        if record.suite == "compact":  # one ciphertext
+            minus, r, self.x = [vector["minus"]], [vector["r"]], []
+        else:
+            order = list(range(1, record.gamma)) + [0]  # slot 1 is made last
+            minus, r = [[vector[name][j] for j in order] for name in ("minus", "r")]
+            self.x = [int(vector["x"][j], 16) for j in order]
         self.queues = {
-            1: [vector["minus"][j] for j in order],
-            record.randomiser_bits: [int(vector["r"][j], 16) for j in order],
+            1: minus,
+            record.randomiser_bits: [int(each, 16) for each in r],
             record.check_bits: [int(vector["s"], 16)] if record.row_check else [],
         }
 
@@ -124,37 +147,52 @@ class Replay:
         return sum([len(queue) for queue in self.queues.values()]) + len(self.shares + self.x)
 
 
+def play(vector, files, kernel=Portable):
+    """One meter's period with the draws of a vector."""
+    gc.collect()
+    record = Record.parse(unhexlify(vector["record"]))
+    ring = kernel(record.n)
+    draws = Replay(vector, record)
+    combs = {}
+    for i in range(0, len(record.tables), 32):
+        data = files[record.tables[i : i + 32]]
+        name = data[4:5]
+        bits = 256 if name == b"h" else record.randomiser_bits
+        if data[5] == ring.form and data[8] | data[9] << 8 == bits:
+            combs[name.decode()] = Comb(io.BytesIO(data), ring, name)
+    seeds = (unhexlify(vector["dealer_seed"]), unhexlify(vector["center_seed"]))
+    suite = SUITES[record.suite](record, ring, combs, draws, draws, seeds, vector["start"])
+    made = []
+    for slot in range(1, record.gamma + 1):
+        pair = ring.decode(unhexlify(vector["row"][slot - 1]))
+        made.append(finish(suite.row(slot, pair)))
+    made[0] = finish(suite.finish())
+    wanted = [unhexlify(e) for e in vector.get("e", [])] or [None] * record.gamma
+    assert made == wanted, vector["name"]
+    assert draws.left() == 0
+    blind = suite._blind
+    for operation in vector["operations"]:
+        # a suite reports once; each operation is a world of its own
+        suite._blind = ring.copy(blind)
+        reading = min(max(operation["reading"], record.lo), record.hi)
+        report = operation["c"] if record.suite == "yan2024" else operation["t"]
+        assert suite.report(reading) == unhexlify(report), vector["name"]
+
+
+def test_compact():
+    files = table_files()
+    vectors = load("compact")
+    for vector in vectors:
+        play(vector, files)
+    play(vectors[0], files, montgomery)  # the same bytes, whatever multiplies
+
+
 def test_slot():
     files = table_files()
     vectors = load("slot")
     pairs = vectors.pop()
     for vector in vectors:
-        gc.collect()
-        record = Record.parse(unhexlify(vector["record"]))
-        ring = Portable(record.n)
-        draws = Replay(vector, record)
-        combs = {}
-        for i in range(0, len(record.tables), 32):
-            data = files[record.tables[i : i + 32]]
-            name = data[4:5]
-            if name == b"h" or data[8] | data[9] << 8 == record.randomiser_bits:
-                combs[name.decode()] = Comb(io.BytesIO(data), ring, name)
-        seeds = (unhexlify(vector["dealer_seed"]), unhexlify(vector["center_seed"]))
-        suite = Yan2024(record, ring, combs, draws, draws, seeds, vector["start"])
-        made = []
-        for slot in range(1, record.gamma + 1):
-            pair = ring.decode(unhexlify(vector["row"][slot - 1]))
-            e = finish(suite.row(slot, pair))
-            if e is not None:
-                made.append(e)
-        made.insert(0, finish(suite.finish()))
-        assert made == [unhexlify(e) for e in vector["e"]], vector["name"]
-        assert draws.left() == 0
-        blind = suite._blind
-        for operation in vector["operations"]:
-            suite._blind = blind  # a suite reports once; each operation is a world of its own
-            reading = min(max(operation["reading"], record.lo), record.hi)
-            assert suite.report(reading) == unhexlify(operation["c"]), vector["name"]
+        play(vector, files)
     ring = Portable(int(pairs["n"], 16))
     for operation in pairs["operations"]:
         if operation["at"] != "meter":
@@ -181,29 +219,37 @@ def test_closing():
         n2 = n * n
         k = u = v = members = 0
         c1 = c2 = 1
+        both = record.suite == "yan2024"
         for meter in vector["meters"]:
             dealer, center = unhexlify(meter["dealer_seed"]), unhexlify(meter["center_seed"])
             k += masks.mask_k(record, dealer, start)
             u += masks.mask_u(record, dealer, start)
             v += masks.mask_v(record, center, start)
             members |= 1 << (meter["number"] - 1)
-            for e in meter["e"]:
+            for e in meter.get("e", []):
                 c1 = c1 * plain_pair(unhexlify(e), n, nb) % n2
-            c2 = c2 * plain_pair(unhexlify(meter["c"]), n, nb) % n2
-        assert k == int(vector["minus_k"], 16) and -u % n == int(vector["u"], 16)
+            report = meter["c"] if both else meter["t"]
+            c2 = c2 * plain_pair(unhexlify(report), n, nb) % n2
+        assert k == int(vector["minus_k"], 16) if both else "minus_k" not in vector
+        assert -u % n == int(vector["u"], 16)
         bitmap = members.to_bytes((record.roster_size + 7) // 8, "little")
         assert bitmap == unhexlify(vector["members"])
         key = unhexlify(vector["certificate_key"])
         certificate = masks.closing_certificate(key, record, start, bitmap)
         assert certificate == unhexlify(vector["certificate"])
-        share = pack(uint(k), (-u % n).to_bytes(nb, "little"), certificate)
+        parts = ((-u % n).to_bytes(nb, "little"), certificate)
+        share = pack(uint(k), *parts) if both else pack(*parts)
         assert share == unhexlify(vector["share_payload"])
         # h^-k without an inverse: h has the order (p - 1)(q - 1) n
         primes = int(vector["p"], 16), int(vector["q"], 16)
         phi = (primes[0] - 1) * (primes[1] - 1)
-        c2 = c2 * pow(record.h, -k % (phi * n), n2) * (1 + (-u % n) * n) % n2
-        assert c1 == plain_pair(unhexlify(vector["c1"]), n, nb)
-        assert c2 == plain_pair(unhexlify(vector["c2"]), n, nb)
+        c2 = c2 * (1 + (-u % n) * n) % n2
+        if both:
+            c2 = c2 * pow(record.h, -k % (phi * n), n2) % n2
+            assert c1 == plain_pair(unhexlify(vector["c1"]), n, nb)
+        assert c2 == plain_pair(unhexlify(vector["c2" if both else "t"]), n, nb)
+        pairs = [unhexlify(vector[name]) for name in (("c1", "c2") if both else ("t",))]
+        assert pack(bitmap, certificate, *pairs) == unhexlify(vector["open_payload"])
         count = len(vector["meters"])
         total = (pow(c1 * c2 % n2, phi, n2) - 1) // n  # times phi, modulo n
         claim = vector["total"] + v + record.offset * count

@@ -152,7 +152,7 @@ def parse_record(raw: bytes) -> Params:
         raise Bad("malformed")
     v = {name: decode_field(kind, p) for (name, kind), p in zip(LAYOUT, parts, strict=True)}
     rules = [
-        v["suite"] == "yan2024" and v["noise"] in ("gamma", "discrete"),
+        v["suite"] in ("yan2024", "compact") and v["noise"] in ("gamma", "discrete"),
         v["level"] in ("short", "half", "full"),
         len(v["fleet"]) == 8 and len(v["roster_digest"]) == 32,
         len(v["tables"]) > 0 and len(v["tables"]) % 32 == 0,
@@ -254,11 +254,13 @@ def base_hs(n: int, fleet: bytes, epoch: int) -> tuple[int, int, int]:
         ctr += 1
 
 
-def table(name: bytes, base: int, n: int, bits: int, teeth: int, blocks: int, const: int) -> bytes:
+def table(
+    name: bytes, base: int, n: int, bits: int, teeth: int, blocks: int, const: int, form: int = 1
+) -> bytes:
     nb, n2 = n.bit_length() // 8, n * n
     columns = -(-bits // teeth)
     steps = -(-columns // blocks)
-    out = b"WVT1" + name + bytes([1, teeth, blocks]) + le(bits, 2) + le(nb, 2) + bytes(20)
+    out = b"WVT1" + name + bytes([form, teeth, blocks]) + le(bits, 2) + le(nb, 2) + bytes(20)
     out += sha(le(n, nb))
     elements = [const]
     for j in range(blocks):
@@ -266,6 +268,10 @@ def table(name: bytes, base: int, n: int, bits: int, teeth: int, blocks: int, co
             e = sum(1 << (i * columns + j * steps) for i in range(teeth) if u >> i & 1)
             elements.append(int(gmpy2.powmod(base, e, n2)))
     for x in elements:
+        if form == 2:
+            x = x * 256**nb % n2
+            out += le(x % n, nb) + le(x // n, nb)
+            continue
         t = x % n
         out += le(t, nb) + le(x // n * pow(t, -1, n) % n, nb)
     return out

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from reference import basics
@@ -83,19 +84,27 @@ def bases(bits: int, epoch: int = 1) -> tuple[int, int, int]:
     return n, basics.base_h(n, FLEET, epoch)[0], basics.base_hs(n, FLEET, epoch)[0]
 
 
+@cache
 def tables(bits: int) -> dict[str, bytes]:
+    """Whole table files; "form 2" is said in the name, else it is form 1."""
     n, h, h_s = bases(bits)
     full = bits + 80
     return {
         "h": basics.table(b"h", h, n, 256, 3, 2, pow(h, n, n * n)),
         "s": basics.table(b"s", h_s, n, 256, 3, 2, 1),
         "s full": basics.table(b"s", h_s, n, full, 3, 2, 1),
+        "h form 2": basics.table(b"h", h, n, 256, 3, 2, pow(h, n, n * n), 2),
+        "s form 2": basics.table(b"s", h_s, n, 256, 3, 2, 1, 2),
     }
+
+
+ALLOWED = {"yan2024": ("h", "s", "s full"), "compact": ("s", "s form 2", "s full")}
 
 
 def values(bits: int, **changes: Any) -> Json:
     n, h, h_s = bases(bits)
-    digests = b"".join(sha(data) for data in tables(bits).values())
+    files = ALLOWED.get(changes.get("suite", ""), ALLOWED["yan2024"])
+    digests = b"".join(sha(tables(bits)[name]) for name in files)
     made = {
         "suite": "yan2024",
         "noise": "discrete",

@@ -79,13 +79,12 @@ def make_table() -> list[Json]:
     out: list[Json] = []
     n, h, h_s = bases(512)
     files = tables(512)
-    for name, base, data in (
-        ("h", h, files["h"]),
-        ("s", h_s, files["s"]),
-        ("s full", h_s, files["s full"]),
-    ):
+    for name, data in files.items():
+        base = h if name[0] == "h" else h_s
         bits = int.from_bytes(data[8:10], "little")
-        exponents = [0, 1, 1 << (bits - 1), (1 << bits) - 1, rnd_bits(f"exponent {name}", bits)]
+        drawn = rnd_bits(f"exponent {name}", bits)
+        exponents = [0, 1, 1 << (bits - 1), (1 << bits) - 1, drawn]
+        exponents = exponents if data[5] == 1 else exponents[-2:]
         powers = [
             done({"do": "power", "exponent": hx(e)}, value=hx(pow(base, e, n * n)))
             for e in exponents
@@ -97,10 +96,11 @@ def make_table() -> list[Json]:
                 "name": name,
                 "n": hx(n),
                 "base": hx(base),
+                "form": data[5],
                 "bits": bits,
                 "teeth": 3,
                 "blocks": 2,
-                "constant": hx(pow(base, n, n * n) if name == "h" else 1),
+                "constant": hx(pow(base, n, n * n) if name[0] == "h" else 1),
                 "file": data.hex(),
                 "sha256": sha(data).hex(),
                 "operations": powers,
@@ -134,22 +134,25 @@ def make_table() -> list[Json]:
     refusals = {"name": "tables of h that are refused", "n": hx(n), "sha256": digest}
     out.append({**refusals, "operations": patches})
     n, h, _ = bases(2048)
-    data = basics.table(b"h", h, n, 256, 4, 2, int(gmpy2.powmod(h, n, n * n)))
-    entries = [
-        {"index": i, "bytes": data[64 + 512 * i :][:512].hex()} for i in (0, 1, 2, 17, 19, 32)
-    ]
-    out.append(
-        {
-            "name": "h of 2048 bits",
-            "n": hx(n),
-            "base": hx(h),
-            "bits": 256,
-            "teeth": 4,
-            "blocks": 2,
-            "sha256": sha(data).hex(),
-            "entries": entries,
-        }
-    )
+    for name, form, indices in (
+        ("h of 2048 bits", 1, (0, 1, 2, 17, 19, 32)),
+        ("h of 2048 bits, form 2", 2, (0, 1, 19)),
+    ):
+        data = basics.table(b"h", h, n, 256, 4, 2, int(gmpy2.powmod(h, n, n * n)), form)
+        entries = [{"index": i, "bytes": data[64 + 512 * i :][:512].hex()} for i in indices]
+        out.append(
+            {
+                "name": name,
+                "n": hx(n),
+                "base": hx(h),
+                "form": form,
+                "bits": 256,
+                "teeth": 4,
+                "blocks": 2,
+                "sha256": sha(data).hex(),
+                "entries": entries,
+            }
+        )
     return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from reference import basics, yan
+from reference import basics, make_compact, yan
 from reference.basics import le
 from reference.inputs import (
     PRIMES,
@@ -235,6 +235,7 @@ def make_closing() -> list[Json]:
                 "operations": opened,
             }
         )
+    out += make_compact.make_closings()
     p = record(256)
     sets: list[Json] = []
     for data, reason in (
@@ -260,4 +261,4 @@ def make_closing() -> list[Json]:
         shares.append(guarded({**operation, "success": False, "reason": "malformed"}))
     head = guarded({"name": "shares a cloud refuses", "record": p.raw.hex()})
     out.append({**head, "operations": shares})
-    return out
+    return [*out, make_compact.bad_shares()]

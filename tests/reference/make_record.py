@@ -66,6 +66,7 @@ def make_record() -> list[Json]:
             "an odd grid and a fine epsilon",
             dict(zip(ODD, (900, 600, 7, 10, 85715), strict=True)),
         ),
+        ("suite compact", {"suite": "compact"}),
     ):
         more = dict(changes)
         if "lo" in more:

@@ -8,12 +8,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from reference import make_cipher, make_frames, make_period, make_record
+from reference import make_cipher, make_compact, make_frames, make_period, make_record
 from reference.inputs import Json
 
 FORMAT = "wattveil vectors 1"
 FILES: dict[str, Callable[[], list[Json]]] = {
     "closing": make_period.make_closing,
+    "compact": make_compact.make_compact,
     "drbg": make_cipher.make_drbg,
     "fields": make_record.make_fields,
     "frames": make_frames.make_frames,

@@ -1,6 +1,6 @@
 """Sensor `demo`: the bench's driver hands a real board its reading through the cloud, sealed.
 
-The keys come from the registration key, which the cloud does not hold (PROTOCOL.md, "Demo readings").
+The keys come from the registration key, which the cloud does not hold (PROTOCOL.md, "Demo only").
 """
 
 import struct

@@ -2,7 +2,7 @@
 
 While it runs, this program is inside the trust boundary of every role at once: it knows all keys.
 Afterwards each folder goes to its own machine, the meters' by cable, and the roles never meet them
-again (PROTOCOL.md, "Links"). The layout is in PROTOCOL.md, "Folders".
+again (PROTOCOL.md, "Roles"). The layout is in PROTOCOL.md, "Provisioning files".
 """
 
 from __future__ import annotations

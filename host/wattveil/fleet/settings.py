@@ -105,11 +105,11 @@ class FleetSettings:
             raise ValueError(f"delta: {self.delta} Wh is not at least 1 Wh")
         if not 1 <= self.gamma <= 255:
             raise ValueError(f"gamma: {self.gamma} slots are not 1 to 255")
-        if not 1 <= self.period_s < 1 << 32 or not 0 <= self.phase_s < self.period_s:
+        if not 1 <= self.period_s < 1 << 31 or not 0 <= self.phase_s < self.period_s:
             raise ValueError("phase_s: must be at least 0 and below period_s, which is at least 1")
         for name, count in (("key_epoch", self.key_epoch), ("roster_epoch", self.roster_epoch)):
-            if not 0 <= count < 1 << 32:
-                raise ValueError(f"{name}: {count} is not an unsigned 32-bit number")
+            if not 0 <= count < 1 << 31:
+                raise ValueError(f"{name}: {count} is not below 2^31")
         if self.poll_ms < 1:
             raise ValueError(f"poll_ms: {self.poll_ms} is not at least 1")
         return self._check_quorum(roster)

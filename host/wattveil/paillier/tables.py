@@ -68,6 +68,8 @@ def build_table(
         raise ValueError('a table is named b"h" or b"s"')
     if not (1 <= teeth <= MAX_TEETH and 1 <= blocks <= 255 and 1 <= exponent_bits <= 65535):
         raise ValueError("teeth 1..12, blocks 1..255 and exponent bits 1..65535")
+    if form not in (FORM_UNIT_PAIR, FORM_MONTGOMERY):
+        raise ValueError(f"no kernel reads tables of form {form}")
     n = mpz(n)
     nb, rest = divmod(n.bit_length(), 8)
     if n < 3 or rest or nb > 65535:

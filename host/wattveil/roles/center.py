@@ -2,7 +2,7 @@
 
 Rule 4 of the protocol lives here: a certified set of at least Q meters, a period that has ended by
 our own clock and overlaps no other, the request and its epsilon in the ledger before the
-decryption, and one decryption per period, ever. See docs/PROTOCOL.md, "Centre rules".
+decryption, and one decryption per period, ever. See docs/PROTOCOL.md, "Control centre".
 """
 
 from __future__ import annotations

@@ -182,5 +182,5 @@ def _unpack_all(data: bytes) -> list[bytes]:
 
 
 def digest_of(ciphertexts: list[bytes]) -> bytes:
-    """SHA-256(C1 || C2): what a request is about."""
+    """SHA-256 of the ciphertexts joined (C1 || C2, or T): what a request is about."""
     return hashlib.sha256(b"".join(ciphertexts)).digest()

@@ -111,7 +111,8 @@ class Uploads:
             period = self._present(number, message.start)
             if not self._closer.ended(message.start):
                 raise Refused("early")
-            if len(period.slots.get(number, {})) < self._closer.slots:
+            made = len(period.slots.get(number, {}))
+            if number not in period.rows or made < self._closer.slots:
                 raise Refused("unprepared")
             from_pair(pair, self._closer.public)
             period.reports[number] = pair

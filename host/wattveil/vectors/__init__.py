@@ -129,6 +129,7 @@ def _table_files(path: Path) -> dict[bytes, bytes]:
 
 _CHECKS: dict[str, Callable[[Vector], None]] = {
     "closing": period.check_closing,
+    "compact": period.check_compact,
     "drbg": cipher.check_drbg,
     "fields": coding.check_fields,
     "frames": coding.check_frames,
@@ -146,8 +147,20 @@ _NAMES: dict[str, list[str]] = {
         "three of four",
         "feed-in and own noise",
         "everybody, no row check",
+        "compact, three of four",
+        "compact, feed-in and own noise",
         "sets a dealer refuses",
         "shares a cloud refuses",
+        "compact, shares a cloud refuses",
+    ],
+    "compact.json": [
+        "three slots",
+        "without the row check",
+        "own noise",
+        "one slot",
+        "six slots",
+        "long randomisers",
+        "noise beyond the offset",
     ],
     "drbg.json": [
         "bytes",
@@ -195,6 +208,7 @@ _NAMES: dict[str, list[str]] = {
         "feed-in, own noise, no row check",
         "large and coarse",
         "an odd grid and a fine epsilon",
+        "suite compact",
         "level half",
         "level full",
         "records that are refused",
@@ -220,7 +234,10 @@ _NAMES: dict[str, list[str]] = {
         "h",
         "s",
         "s full",
+        "h form 2",
+        "s form 2",
         "tables of h that are refused",
         "h of 2048 bits",
+        "h of 2048 bits, form 2",
     ],
 }

@@ -1,4 +1,4 @@
-"""Checks what the parties do in one period: slot.json, registration.json, closing.json."""
+"""Checks what the parties do in one period: slot, compact, registration and closing.json."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from wattveil_meter.cipher import Comb
 from wattveil_meter.drbg import same
 from wattveil_meter.fields import Malformed, pack, read_uint
 from wattveil_meter.kernels.portable import Portable
-from wattveil_meter.yan2024 import Yan2024
+from wattveil_meter.meter import SUITES
+
+REPORT = {"yan2024": "c", "compact": "t"}  # what vectors call a report
+OPENED = {"yan2024": ("c1", "c2"), "compact": ("t",)}  # and what the centre opens
 
 
 def check_slot(vector: Vector) -> None:
@@ -43,22 +46,24 @@ def check_slot(vector: Vector) -> None:
             if value is not None:
                 operation.expect_number("value", value)
         return
+    _check_meter(vector, "yan2024")
+
+
+def check_compact(vector: Vector) -> None:
+    """A meter's t from the draws of a vector."""
+    _check_meter(vector, "compact")
+
+
+def _check_meter(vector: Vector, name: str) -> None:
     record = vector.record()
+    if record.suite != name:
+        raise Wrong("a record of another suite")
     ring = Portable(mpz(record.n))
     draws = Replay(vector, record)
-    allowed = [record.tables[at : at + 32] for at in range(0, len(record.tables), 32)]
-    combs: dict[str, Any] = {}
-    for digest in allowed:
-        if digest not in vector.tables:
-            raise Wrong("a table of the record is not in table.json")
-        data = vector.tables[digest]
-        bits = int.from_bytes(data[8:10], "little")
-        wanted = 256 if data[4:5] == b"h" else record.randomiser_bits
-        if bits == wanted:
-            name = data[4:5].decode()
-            combs[name] = Comb(io.BytesIO(data), ring, name.encode())
     seeds = (vector.data("dealer_seed"), vector.data("center_seed"))
-    suite = Yan2024(record, ring, combs, draws, draws, seeds, vector.integer("start"))
+    combs = _combs(vector, record, ring)
+    kind: Any = SUITES[name]
+    suite = kind(record, ring, combs, draws, draws, seeds, vector.integer("start"))
     row = vector.datas("row")
     if len(row) != record.gamma:
         raise Wrong("the row has not gamma pairs")
@@ -67,14 +72,31 @@ def check_slot(vector: Vector) -> None:
         e = returned(suite.row(slot, ring.decode(pair)))
         made += [e] if e is not None else []
     last = returned(suite.finish())
-    vector.expect("e", [e.hex() for e in [last, *made]])
+    if name == "yan2024":
+        vector.expect("e", [e.hex() for e in [last, *made]])
+    elif last is not None or made:
+        raise Wrong("a suite without slots uploads some")
     if not draws.used_up():
         raise Wrong("draws that are never used")
     for operation in vector.operations():
         operation.expect("do", "report")
         reading = min(max(operation.integer("reading"), record.lo), record.hi)
         once = copy(suite)  # a suite reports once; each operation is a world of its own
-        operation.expect("c", operation.attempt(once.report, reading))
+        operation.expect(REPORT[name], operation.attempt(once.report, reading))
+
+
+def _combs(vector: Vector, record: Any, ring: Any) -> dict[str, Any]:
+    """The tables this kernel reads, of those the record allows."""
+    combs: dict[str, Any] = {}
+    for at in range(0, len(record.tables), 32):
+        data = vector.tables.get(record.tables[at : at + 32])
+        if data is None:
+            raise Wrong("a table of the record is not in table.json")
+        bits = int.from_bytes(data[8:10], "little")
+        wanted = 256 if data[4:5] == b"h" else record.randomiser_bits
+        if (data[5], bits) == (ring.form, wanted):
+            combs[data[4:5].decode()] = Comb(io.BytesIO(data), ring, data[4:5])
+    return combs
 
 
 class Replay:
@@ -85,10 +107,14 @@ class Replay:
         if record.own_noise:
             self._shares.append(vector.integer("own"))
         self._s = [vector.number("s")] if record.row_check else []
-        last_first = [*range(1, record.gamma), 0]  # slot 1 is made last
-        self._r = [vector.numbers("r")[j] for j in last_first]
-        self._x = [vector.numbers("x")[j] for j in last_first]
-        self._minus = [vector.integers("minus")[j] for j in last_first]
+        if record.suite == "compact":  # one ciphertext
+            self._r, self._x = [vector.number("r")], []
+            self._minus = [vector.integer("minus")]
+        else:
+            last_first = [*range(1, record.gamma), 0]  # slot 1 is made last
+            self._r = [vector.numbers("r")[j] for j in last_first]
+            self._x = [vector.numbers("x")[j] for j in last_first]
+            self._minus = [vector.integers("minus")[j] for j in last_first]
         self._bits = {record.randomiser_bits: self._r, 1: self._minus, record.check_bits: self._s}
 
     def share(self, _: object) -> int:
@@ -187,23 +213,26 @@ def check_closing(vector: Vector) -> None:
         numbers.append(meter.integer("number"))
         dealer_seeds.append(meter.data("dealer_seed"))
         center_seeds.append(meter.data("center_seed"))
-        slots += meter.datas("e")
-        reports.append(meter.data("c"))
+        if suite.slots(record):
+            slots += meter.datas("e")
+        reports.append(meter.data(REPORT[record.suite]))
     members = encode_members(numbers, record.roster_size)
     vector.expect("members", members)
     if decode_members(members, record.roster_size) != numbers:
         raise Wrong("the set reads as another one")
-    if len(slots) != record.gamma * len(numbers):
+    if len(slots) != suite.slots(record) * len(numbers):
         raise Wrong("not gamma slots for each meter")
     share = suite.share(record, dealer_seeds, start)
-    vector.expect_number("minus_k", read_uint(share[0]))
-    vector.expect_number("u", int.from_bytes(share[1], "little"))
+    if record.suite == "yan2024":
+        vector.expect_number("minus_k", read_uint(share[0]))
+    vector.expect_number("u", int.from_bytes(share[-1], "little"))
     certificate = masks.closing_certificate(vector.data("certificate_key"), record, start, members)
     vector.expect("certificate", certificate)
     vector.expect("share_payload", pack(*share, certificate))
     pairs = suite.combine(record, key.public, reports, slots, share)
-    vector.expect("c1", pairs[0])
-    vector.expect("c2", pairs[1])
+    names = OPENED[record.suite]
+    for name, pair in zip(names, pairs, strict=True):
+        vector.expect(name, pair)
     vector.expect("open_payload", pack(members, certificate, *pairs))
     low, high = sum_bounds(
         len(numbers),
@@ -216,17 +245,17 @@ def check_closing(vector: Vector) -> None:
     vector.expect("low", low)
     vector.expect("high", high)
 
-    def opened(pair: bytes) -> int:
-        both = [from_pair(pairs[0], key.public), from_pair(pair, key.public)]
-        total = suite.total(record, key, both, center_seeds, start)
+    def opened(last: bytes) -> int:
+        ciphertexts = [from_pair(pair, key.public) for pair in [*pairs[:-1], last]]
+        total = suite.total(record, key, ciphertexts, center_seeds, start)
         if not low <= total <= high:
             raise wire.Refused("sum_invalid")
         return total
 
-    vector.expect("total", opened(pairs[1]))
+    vector.expect("total", opened(pairs[-1]))
     for operation in vector.operations():
         operation.expect("do", "open")
-        pair = operation.data("c2")
+        pair = operation.data(names[-1])
         if to_pair(from_pair(pair, key.public), key.public) != pair:
             raise Wrong("a pair with two forms")
         total = operation.attempt(opened, pair)
