@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 import lint_firmware
-from wattveil.bench import Figure, run_all, run_host, run_meter, show
-from wattveil.bench.figures import figure
-from wattveil.bench.rig import PROGRAMS, BenchError, OutOfMemory, Rig, make_key
+from wattveil import cli
+from wattveil.bench import command
+from wattveil.bench.build import PROGRAMS, Build
+from wattveil.bench.figures import Figure, figure
+from wattveil.bench.heap import smallest
+from wattveil.bench.host import run_host
+from wattveil.bench.insn import TARGETS, plugin, run_insn
+from wattveil.bench.meter import Plan, pow_steps, run_meter
+from wattveil.bench.places import Emulated
+from wattveil.bench.plot import MISSING, fit
+from wattveil.bench.records import KEYS, Measured
+from wattveil.bench.rig import (
+    READING,
+    START,
+    BenchError,
+    Choice,
+    Cloud,
+    Job,
+    OutOfMemory,
+    Rig,
+    make_key,
+)
+from wattveil.bench.shim import machine_code
+from wattveil.bench.show import show, show_records
+from wattveil.bench.targets import figures
+from wattveil.fleet.emulated import firmware_folder
 from wattveil.fleet.runtime import NAMES, RuntimeMissing, find_runtime
 
 BITS = 512
-PERIOD = {"prepare, off the clock", "report, at the period's end"}
-COUNTS = {"modular multiplications", "serial bytes up", "serial bytes down"}
-ALONE = {"report, all slots and C_i", "import from .py", "self-test and start"}
-HEAP = {"heap in use when idle", "peak heap above idle", "smallest heap, whole period"}
-HOST = {
-    "key generation",
-    "cloud row, one ciphertext",
-    "decryption",
-    "sum, one ciphertext from the wire",
-    "sum, one ciphertext",
-    "dealer's share, one meter",
-}
 
 
 def runtimes() -> list[str]:
@@ -41,87 +55,170 @@ def runtimes() -> list[str]:
     return found
 
 
-def names(figures: list[Figure], runtime: str, gamma: int | None) -> set[str]:
-    return {f["figure"] for f in figures if (f["runtime"], f["gamma"]) == (runtime, gamma)}
+arm = pytest.mark.skipif("micropython-arm" not in runtimes(), reason="no micropython-arm here")
 
 
-def check(figures: list[Figure]) -> None:
-    assert all(f["checked"] for f in figures)
-    assert all(f["bits"] == BITS and f["value"] > 0 for f in figures)
-    assert all(set(f) == set(Figure.__annotations__) for f in figures)
-    assert json.loads(json.dumps(figures)) == figures
+def shown(tables: list[Any]) -> str:
     console = Console(width=250, file=io.StringIO())
-    for table in show(figures):
+    for table in tables:
         console.print(table)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert all(f["figure"] in text for f in figures)
-    assert " NO " not in text
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-def test_the_meter_on_every_runtime_there_is() -> None:
+@pytest.fixture(scope="module")
+def measured() -> list[Measured]:
+    plan = Plan(bits=(BITS,), gammas=(1, 3), runtimes=runtimes(), repeats=2, heap_step=8192)
+    return run_meter(plan, lambda _: None)
+
+
+def test_a_record_for_each_suite_runtime_and_row_length(measured: list[Measured]) -> None:
+    records = [one.record for one in measured]
+    at = [(r["suite"], r["runtime"], r["gamma"]) for r in records]
+    assert at == [(s, r, g) for s in ("yan2024", "compact") for r in runtimes() for g in (1, 3)]
+    for r in records:
+        assert tuple(r) == KEYS
+        assert r["checked"] and r["bits"] == BITS and r["periods"] == 2 and r["kernel"]
+        assert r["noise"] == {"yan2024": "gamma", "compact": "discrete"}[r["suite"]]
+        numbers = (r["prepare_ms"], r["report_ms"], r["link_ms"], r["textbook_ms"], r["modmuls"])
+        assert min(numbers) > 0 and r["mad_ms"] >= 0
+        assert r["ratio"] == pytest.approx(
+            r["textbook_ms"] / (r["prepare_ms"] + r["report_ms"]), rel=1e-3
+        )
+        assert not r["textbook_extrapolated"]
+        assert (r["heap_peak_bytes"] is None) == (r["runtime"] == "cpython")
+        uploads = 1 + r["gamma"] * (r["suite"] == "yan2024")
+        assert r["bytes_up"] == uploads * (72 + BITS // 4) + 2 * (uploads - 1)
+        assert r["bytes_down"] == r["gamma"] * (72 + 34 + BITS // 4)
+    assert len({(r["suite"], r["gamma"], r["modmuls"]) for r in records}) == 4  # on every runtime
+    assert json.loads(json.dumps(records)) == records
+    text = shown(show_records(records))
+    assert " NO " not in text and "compact" in text
+
+
+def test_the_targets_are_for_one_size(measured: list[Measured]) -> None:
+    made = figures(measured)
+    assert made and all(set(f) == set(Figure.__annotations__) and f["checked"] for f in made)
+    assert not any(f["target"] for f in made if "prepare" in f["figure"])
+    fake = []
+    for one in measured:
+        changed = {"bits": 2048, "gamma": 20, "ratio": 1.0, "runtime": "micropython"}
+        if one.record["gamma"] == 3 and one.record["runtime"] == "micropython":
+            record = {**one.record, **changed, "textbook_ms": 100 * one.record["prepare_ms"]}
+            fake.append(replace(one, record=record))  # type: ignore[arg-type]
+    met = {
+        f["figure"]: (f["target"], f["met"]) for f in figures(fake) if "and report" in f["figure"]
+    }
+    if fake:
+        assert met == {
+            "yan2024: prepare and report": (">= 40x", True),
+            "compact: prepare and report": (">= 200x", False),
+        }
+    assert "MISSED" in shown(show(figures(fake))) or not fake
+
+
+@pytest.mark.parametrize("budget", [0.0, 1e-3])
+def test_a_textbook_that_would_take_too_long_is_computed_and_marked(budget: float) -> None:
+    plan = Plan(("compact",), (BITS,), (3,), ("cpython",), repeats=1, budget_s=budget)
+    (one,) = run_meter(replace(plan, heap_step=0), lambda _: None)
+    whole = replace(plan, budget_s=10.0, heap_step=0)
+    (full,) = run_meter(whole, lambda _: None)
+    assert one.record["checked"] and one.record["textbook_extrapolated"]
+    assert not full.record["textbook_extrapolated"]
+    assert 0.2 < one.record["textbook_ms"] / full.record["textbook_ms"] < 5
+
+
+def test_without_row_check_and_with_another_noise_and_level() -> None:
+    plan = Plan(("compact",), (BITS,), (2,), ("cpython",), repeats=1, row_check=False)
+    plan = replace(plan, noise="gamma", level="half", tables=128, heap_step=0)
+    (one,) = run_meter(plan, lambda _: None)
+    r = one.record
+    assert (r["noise"], r["level"], r["tables"], r["checked"]) == ("gamma", "half", 128, True)
+    assert not one.row_check
+
+
+def test_runtimes_that_are_missing_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WATTVEIL_PICO_UF2", raising=False)
     said: list[str] = []
-    here = runtimes()
-    figures = run_meter(
-        [BITS], [1, 3], here, 2, said.append, heap_gammas=[2], budget_s=0.0, step=16_384
-    )
-    check(figures)
-    assert said
-    for runtime in here:
-        assert names(figures, runtime, 1) == PERIOD
-        assert names(figures, runtime, 3) == PERIOD | {"report, all slots and C_i"}
-        assert names(figures, runtime, None) == ALONE - {"report, all slots and C_i"}
-    assert names(figures, "every runtime", 1) == COUNTS
-    report = next(f for f in figures if f["figure"].startswith("report, all"))
-    assert report["extrapolated"]  # no budget: two slots of three were timed
-    assert report["ratio"] == pytest.approx((report["baseline"] or 0) / report["value"])
-    if "micropython-arm" in here:
-        assert names(figures, "micropython-arm", 2) == HEAP
-        assert all(f["met"] for f in figures if f["figure"] in HEAP and f["target"])
+    plan = Plan(("compact",), (BITS,), (1,), ("pico-emulated",), repeats=1)
+    with pytest.raises(RuntimeMissing, match="WATTVEIL_PICO_UF2"):
+        run_meter(plan, said.append)
+    assert any(text.startswith("skipped: pico-emulated") for text in said)
 
 
-def test_all_slots_of_the_textbook_are_timed_when_there_is_time() -> None:
-    figures = run_meter([BITS], [2], ["cpython"], 1, lambda _: None, heap_gammas=())
-    check(figures)
-    (report,) = (f for f in figures if f["figure"].startswith("report, all"))
-    assert not report["extrapolated"]
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
+    return Rig(tmp_path_factory.mktemp("rig") / "fleet", make_key(BITS), Choice("compact"))
+
+
+def period(place: Emulated, job: Job, **more: Any) -> Any:
+    what = {"kernel": "auto", "free": 0, "book_us": -1, "start": START, "reading": READING}
+    return place.run("bench_period", what | {"hot": job.hot} | more, job.files(1), Cloud(job))
+
+
+def test_a_wrong_answer_does_not_pass(tmp_path: Path, rig: Rig) -> None:
+    job = rig.job(2)
+    cloud = Cloud(job)
+    assert not cloud.checked(0)
+    place = Emulated("cpython", Build(tmp_path / "build"), tmp_path / "run")
+    what = {"kernel": "auto", "free": 0, "book_us": 10**7, "start": START, "reading": READING}
+    run = place.run("bench_period", what | {"hot": job.hot}, job.files(1), cloud)
+    assert cloud.checked(run["xi"]) and cloud.book_checked(run["xi"])
+    assert not cloud.checked(run["xi"] + 1) and not cloud.book_checked(run["xi"] + 1)
+    cloud.report = job.rows[0]
+    assert not cloud.checked(run["xi"])
+
+
+@arm
+def test_too_little_memory_is_told_from_other_failures(tmp_path: Path, rig: Rig) -> None:
+    place = Emulated("micropython-arm", Build(tmp_path / "build"), tmp_path / "run")
+    job = rig.job(2)
+    with pytest.raises(OutOfMemory):
+        period(place, job, free=2048)
+    with pytest.raises(BenchError, match="no kernel"):
+        period(place, job, kernel="abacus")
+
+
+@pytest.mark.parametrize("guess", [1, 5, 17, 18, 19, 40, 99])
+def test_the_smallest_is_found_from_any_guess(guess: int) -> None:
+    tried: list[int] = []
+
+    def works(number: int) -> bool:
+        tried.append(number)
+        return number >= 18
+
+    assert smallest(works, guess, 200) == 18
+    assert smallest(lambda _: True, guess, 200) == 1
+    assert len(tried) == len(set(tried)) < 16 and (guess != 18 or len(tried) == 2)
+    with pytest.raises(BenchError, match="more than 200"):
+        smallest(lambda _: False, guess, 200)
+
+
+def test_instructions() -> None:
+    try:
+        with plugin():
+            pass
+    except RuntimeMissing as missing:
+        pytest.skip(str(missing))
+    made = run_insn([BITS], lambda _: None, gamma=2, shares=20, keys=1)
+    assert all(f["checked"] and f["value"] > 0 for f in made)
+    assert [f["figure"] for f in made[:4]] == [f"{suite}, {kernel}" for suite, kernel in TARGETS]
+    portable, fast = made[0]["value"], made[1]["value"]
+    assert fast < portable and all((f["ratio"] or 0) > 1 for f in made[:4])
+
+
+def test_machine_code_is_read_from_the_firmwares_source() -> None:
+    for path in sorted((firmware_folder() / "wattveil_meter" / "kernels").glob("thumb*.py")):
+        code, scratch = machine_code(path.read_text())
+        assert len(code) > 500 and len(code) % 2 == 0 and scratch > 0
+    with pytest.raises(ValueError, match="data"):
+        machine_code("SCRATCH = 4\ndef multiply(r0, r1, r2, r3):\n    add(r0, r0, 1)\n")
 
 
 def test_the_host() -> None:
-    figures = run_host([BITS], 1, lambda _: None)
-    check(figures)
-    assert {f["figure"] for f in figures} == HOST
-
-
-def test_all_is_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = figure("x", "host", BITS, "us", 1.0, True)
-    monkeypatch.setattr("wattveil.bench.run_meter", lambda *_: [one])
-    monkeypatch.setattr("wattveil.bench.run_host", lambda *_: [one])
-    assert run_all([BITS], [1], ["cpython"], 1, lambda _: None) == [one, one]
-
-
-def test_a_wrong_answer_does_not_pass(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, make_key(BITS), 2)
-    rig.job()
-    up = bytearray((tmp_path / "up.bin").read_bytes())
-    assert rig.opened_uploads() == rig.total
-    pair = rig.rows[rig.hot]  # an encryption of 1 in the place of a slot's noise
-    assert rig.open([pair, rig.rows[0]], pair) != rig.total
-    (tmp_path / "up.bin").write_bytes(up[: len(up) // 2])
-    with pytest.raises(BenchError, match="came up"):
-        rig.opened_uploads()
-
-
-@pytest.mark.skipif("micropython-arm" not in runtimes(), reason="no micropython-arm here")
-def test_too_little_memory_is_told_from_other_failures(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, make_key(BITS), 2)
-    rig.job()
-    with pytest.raises(OutOfMemory):
-        rig.run("micropython-arm", "period.py", "2048")
-    with pytest.raises(OutOfMemory):
-        rig.run("micropython-arm", "period.py", heap="48k")
-    (tmp_path / "h.tab").write_bytes(b"")
-    with pytest.raises(BenchError, match="not one the record allows"):
-        rig.run("micropython-arm", "period.py")
+    made = run_host([BITS], 1, lambda _: None)
+    assert len({f["figure"] for f in made}) == 6 and all(f["checked"] for f in made)
+    text = shown(show(made))
+    assert all(f["figure"] in text for f in made) and " NO " not in text
 
 
 @pytest.mark.parametrize(
@@ -134,7 +231,69 @@ def test_targets(more: dict[str, float], target: str, met: bool | None) -> None:
     assert (made["ratio"], made["target"], made["met"]) == (4.0, target, met)
 
 
-def test_the_programs_are_micropython(capsys: pytest.CaptureFixture[str]) -> None:
+def bench(*arguments: str) -> int:
+    return cli.main(["bench", *arguments])
+
+
+TINY = ("--bits", str(BITS), "--gamma", "2,1", "--repeats", "1", "--runtime", "cpython")
+
+
+def test_the_command_prints_json_writes_csv_and_plots(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    table, picture = tmp_path / "a.csv", tmp_path / "a.svg"
+    files = ("--csv", str(table), "--plot", str(picture))
+    assert bench("meter", *TINY, "--suite", "compact", "--json", *files) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert [(r["suite"], r["gamma"]) for r in records] == [("compact", 1), ("compact", 2)]
+    with table.open() as file:
+        assert [row["gamma"] for row in csv.DictReader(file)] == ["1", "2"]
+    assert "<svg" in picture.read_text()
+    assert bench("meter", *TINY, "--suite", "all") == 0
+    assert "heap" in capsys.readouterr().out
+
+
+def test_what_cannot_be_measured_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bench("meter", "--runtime", "abacus") == 2
+    assert bench("meter", "--gamma", "0") == 2
+    assert bench("meter", "--plot", "plot.pdf") == 2
+    assert bench("meter", "--json", "--instructions") == 2
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert bench("meter", "--plot", str(tmp_path / "a.png")) == 2
+    assert MISSING in capsys.readouterr().err
+
+
+def test_all_is_everything(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], measured: list[Measured]
+) -> None:
+    one = figure("x", "host", BITS, "us", 1.0, True)
+    monkeypatch.setattr(command, "run_meter", lambda *_: measured)
+    monkeypatch.setattr(command, "run_host", lambda *_: [one])
+
+    def missing(*_: object) -> list[Figure]:
+        raise RuntimeMissing("no gcc")
+
+    monkeypatch.setattr(command, "run_insn", missing)
+    assert bench("all", "--json") == 0
+    out = capsys.readouterr()
+    assert "skipped: no gcc" in out.err
+    both = json.loads(out.out)
+    assert both["meter"] == [m.record for m in measured] and both["figures"][-1] == one
+    monkeypatch.setattr(command, "run_insn", lambda *_: [{**one, "checked": False}])
+    assert bench("insn", "--json") == 1
+
+
+def test_the_fitted_slope_and_the_counts_of_pow() -> None:
+    assert [pow_steps(e) for e in (1, 2, 3, 0b1011)] == [1, 2, 3, 6]
+    assert fit([(1, 5.0), (2, 7.0), (10, 23.0)]) == pytest.approx((2.0, 3.0))
+    assert fit([(4, 7.0)]) == (0.0, 7.0)
+
+
+def test_the_programs_are_micropython() -> None:
+    own = {path.stem for path in PROGRAMS.glob("*.py")} | {"armkernel"}
     for path in PROGRAMS.glob("*.py"):
-        findings = [reason for _, reason in lint_firmware.check(path.read_text())]
-        assert [r for r in findings if "import of ticks" not in r] == []
+        for _, reason in lint_firmware.check(path.read_text()):
+            assert any(f"import of {name}" in reason for name in own), (path.name, reason)

@@ -249,41 +249,16 @@ def _run_vectors(args: argparse.Namespace) -> int:
 
 
 def _bench(parse: argparse.ArgumentParser) -> None:
-    parse.add_argument("what", choices=("meter", "host", "all"))
-    parse.add_argument("--bits", type=_numbers, default=[2048], metavar="LIST", help="1024,2048")
-    parse.add_argument("--gamma", type=_numbers, default=[1, 2, 5, 10, 20], metavar="LIST")
-    parse.add_argument("--runtime", type=lambda text: text.split(","), default=list(RUNTIMES),
-                       metavar="LIST", help=",".join(RUNTIMES))  # fmt: skip
-    parse.add_argument("--repeats", type=int, default=3)
-    parse.add_argument("--json", action="store_true", help="a list of records, nothing else")
+    from wattveil.bench import command
+
+    command.options(parse)
     parse.set_defaults(run=_run_bench)
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
 def _run_bench(args: argparse.Namespace) -> int:
-    from wattveil import bench
+    from wattveil.bench import command
 
-    unknown = set(args.runtime) - set(RUNTIMES)
-    if unknown:
-        raise ValueError(
-            f"--runtime: {', '.join(sorted(unknown))} is none of {', '.join(RUNTIMES)}"
-        )
-    console = Console(stderr=True)
-    with console.status("starting") as status:
-        if args.what == "host":
-            figures = bench.run_host(args.bits, args.repeats, status.update)
-        else:
-            run = bench.run_all if args.what == "all" else bench.run_meter
-            figures = run(args.bits, args.gamma, args.runtime, args.repeats, status.update)
-    if args.json:
-        print(json.dumps(figures, indent=1))
-    else:
-        for table in bench.show(figures):
-            Console().print(table)
-    return 0 if all(figure["checked"] for figure in figures) else 1
+    return command.run(args)
 
 
 if __name__ == "__main__":

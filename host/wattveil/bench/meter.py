@@ -1,239 +1,298 @@
-"""What the meter's work costs: time beside the paper's formulas, multiplications, memory, bytes.
+"""What the meter's work costs on a runtime, beside the paper's formulas: one record for each row length.
+
+A whole period of the real meter runs over a serial line, registration to report, against a `rig.Cloud`;
+runtimes and row lengths take turns in every round, so that a busy machine slows all alike. Slots of the
+textbook are timed between the rows of the same period. What of it would take longer than the budget is
+computed: from the median slot, or, where not even one slot fits, from the cost of one multiplication in
+a power of the textbook's that was timed (`textbook_extrapolated`).
 
 Runtimes: "micropython" (64-bit), "micropython-arm" (32-bit, digits of integers as on the boards, under
-qemu: its times are no board's, its ratios, counts and heap are) and "cpython". A report's slots and the
-textbook's take turns, so that a busy machine slows both alike. Whole periods take turns among
-themselves; their baseline is the textbook's median slot of some minutes before: a rougher ratio.
-
-Heap. `micropython.mem_peak()` does not tell: it adds what is allocated and never takes off what the
-collector frees (500 times 1 kB counts 500 kB in a heap of 192 kB). So a period is run again with less
-and less memory: the firmware is imported from its .py files, the real Meter built, the heap collected
-(that is "idle"), and a ballast takes all but F bytes. The smallest F, by bisection, with which a whole
-period from registration to report ends without MemoryError is the peak above idle, fragmentation and
-the serial codec's buffers included. "Smallest heap" is the same for `-X heapsize`, compiler and all.
+qemu: its times are no board's, its ratios, counts and heap are), "cpython", "pico-emulated", boards.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from wattveil.bench.figures import Figure, figure
-from wattveil.bench.rig import READING, BenchError, OutOfMemory, Rig, make_key, split
-from wattveil.paillier.ciphertext import to_pair
+from wattveil.bench.build import Build
+from wattveil.bench.heap import peak
+from wattveil.bench.places import Emulated, Place, Port
+from wattveil.bench.records import Measured, Record
+from wattveil.bench.rig import (
+    BOOK_REPORT,
+    BOOK_UNIT,
+    READING,
+    START,
+    BenchError,
+    Choice,
+    Cloud,
+    Job,
+    Rig,
+    make_key,
+)
+from wattveil.bench.shim import KERNELS, shim
+from wattveil.fleet.pico import PicoEmulator
+from wattveil.fleet.runtime import NAMES, RuntimeMissing, find_runtime
+from wattveil.fleet.settings import SUITES
+from wattveil_meter.masks import mask_k
 
-TEXTBOOK = "Eq. 18 and 22 by pow() mod n^2, full-size r, 1 + x n"
-AT_END = "C_i of Eq. 18 made then, by pow()"
-COUNTED = "the textbook's by MicroPython's pow(), 1.5 a bit; computed"
-EVERY = "every runtime"  # counts are the same on all, or the figure is not checked
-BUDGET_S = 45  # of textbook slots a runtime, in all; what is left out is extrapolated
-HEAP_RUNTIME = "micropython-arm"
-HEAP_KIB = 192
-HEAP_GAMMAS = (8, 20)
+RUNTIMES = ("micropython", "micropython-arm", "cpython", "pico-emulated")
+BUDGET_S = 10.0  # of textbook slots a period; in rounds after the first, of one slot
+HEAP_STEP = 1024
 
-
-def run_meter(
-    bits: Sequence[int],
-    gammas: Sequence[int],
-    runtimes: Sequence[str],
-    repeats: int,
-    progress: Callable[[str], None],
-    *,
-    heap_gammas: Sequence[int] = HEAP_GAMMAS,
-    budget_s: float = BUDGET_S,
-    step: int = 1024,
-) -> list[Figure]:
-    """All figures of the meter. The report is timed at the largest gamma, the heap (on ARM only) at
-    `heap_gammas`, to `step` bytes. RuntimeMissing, BenchError."""
-    figures: list[Figure] = []
-    for size in bits:
-        progress(f"a key of {size} bits")
-        key = make_key(size)
-        with tempfile.TemporaryDirectory(prefix="wattveil-bench-") as folder:
-            rigs = {}
-            for gamma in sorted({*gammas, *heap_gammas}):
-                progress(f"{size} bits: a meter with {gamma} slots")
-                rigs[gamma] = Rig(Path(folder, str(gamma)), key, gamma)
-            top = rigs[max(gammas)]
-            books = {}
-            for runtime in runtimes:
-                progress(f"{size} bits: report and textbook on {runtime}")
-                books[runtime] = _Book(top, runtime, repeats, budget_s)
-                figures.append(books[runtime].figure())
-            chosen = {gamma: rigs[gamma] for gamma in sorted(gammas)}
-            figures += _periods(chosen, books, repeats, progress)
-            if HEAP_RUNTIME in runtimes:
-                for gamma in heap_gammas:
-                    progress(f"{size} bits: heap with {gamma} slots")
-                    figures += _heap(rigs[gamma], step)
-    return figures
+Progress = Callable[[str], None]
 
 
-class _Book:
-    """Reports beside the textbook on one runtime: programs/report.py."""
+@dataclass(frozen=True)
+class Plan:
+    """What to measure. noise None: each suite's default. heap_step: bytes, 0 for no heap figures."""
 
-    def __init__(self, rig: Rig, runtime: str, repeats: int, budget_s: float) -> None:
-        self.rig, self.runtime = rig, runtime
-        rig.job(repeats=repeats, budget_us=int(budget_s * 1e6) // repeats)
-        self.runs: list[dict[str, Any]] = rig.run(runtime, "report.py")
-        self.slot_us = median(us for run in self.runs for us in run["slots_us"])
-        self.c_us = median(run["c_us"] for run in self.runs)
-        self.checked = all(self._check())
+    suites: Sequence[str] = tuple(SUITES)
+    bits: Sequence[int] = (2048,)
+    gammas: Sequence[int] = (1, 2, 5, 10, 20)
+    runtimes: Sequence[str] = RUNTIMES[:2]
+    ports: Sequence[str] = ()
+    noise: str | None = None
+    level: str = "short"
+    tables: int = 384
+    row_check: bool = True
+    kernel: str = "auto"
+    repeats: int = 3
+    budget_s: float = BUDGET_S
+    heap_step: int = HEAP_STEP
 
-    def us(self, gamma: int) -> float:
-        """The textbook's time for a report with gamma slots."""
-        return float(gamma * self.slot_us + self.c_us)
+    def choices(self) -> list[Choice]:
+        """One fleet for each suite."""
+        options = (self.noise, self.level, self.tables, self.row_check)
+        return [Choice(suite, *options) for suite in self.suites]
 
-    def modmuls(self, gamma: int) -> float:
-        """What MicroPython's pow() multiplies and squares for it, on average: 1.5 a bit."""
-        record = self.rig.record
-        bits: int = 8 * record.nb
-        exponent: int = record.exponent_bits
-        return gamma * (1.5 * (exponent + bits) + 3) + 1.5 * bits + 2
 
-    def _check(self) -> list[bool]:
-        """Of each run and way: does it open to the reading plus the noise of the hot slot?"""
-        rig, size = self.rig, 2 * self.rig.record.nb
-        ours = split((rig.folder / "ours.bin").read_bytes(), size)
-        book = split((rig.folder / "textbook.bin").read_bytes(), size)
-        answers = []
-        for run in self.runs:
-            slots, report = ours[: rig.record.gamma], ours[rig.record.gamma]
-            del ours[: rig.record.gamma + 1]
-            answers.append(rig.open(slots, report) == READING + run["xi"])
-            done = len(run["slots_us"])
-            slots, report = book[:done], book[done]
-            del book[: done + 1]
-            public = rig.key.public  # g^x of the slots that were not timed
-            rest = to_pair(1 + int(run["rest"], 16) * public.n, public)
-            answers.append(rig.open([*slots, rest], report) == READING + run["xi"])
-        return [*answers, not ours, not book]
+def run_meter(plan: Plan, progress: Progress) -> list[Measured]:
+    """All records, in the order of bits, suite, runtime, gamma. A runtime that is missing is said and
+    skipped; RuntimeMissing when none is left. BenchError."""
+    done: list[Measured] = []
+    with tempfile.TemporaryDirectory(prefix="wattveil-bench-") as name:
+        folder = Path(name)
+        build = Build(folder / "build")
+        with open_places(plan, build, folder, progress) as places:
+            for bits in plan.bits:
+                progress(f"a key of {bits} bits")
+                key = make_key(bits)
+                for choice in plan.choices():
+                    progress(f"{bits} bits: a fleet of suite {choice.suite}")
+                    rig = Rig(folder / f"{bits}-{choice.suite}", key, choice)
+                    done += _suite(plan, rig, places, build, progress)
+    return done
 
-    def figure(self) -> Figure:
-        gamma, record = self.rig.record.gamma, self.rig.record
-        timed = min(len(run["slots_us"]) for run in self.runs)
-        ours = median(run["ours_us"] for run in self.runs)
-        target = 40 if self.runtime == "micropython" and 8 * record.nb >= 2048 else None
-        if timed == gamma:
-            book = median(sum(run["slots_us"]) + run["c_us"] for run in self.runs)
-        else:
-            book = self.us(gamma)
-        return figure(
-            "report, all slots and C_i",
-            self.runtime,
-            8 * record.nb,
-            "ms",
-            ours / 1000,
-            self.checked,
-            gamma=gamma,
-            baseline=book / 1000,
-            baseline_is=TEXTBOOK,
-            at_least=target,
-            extrapolated=timed < gamma,
-            note=f"level {record.level}, row check on; {timed} textbook slots timed a run",
+
+@contextmanager
+def open_places(
+    plan: Plan, build: Build, folder: Path, progress: Progress
+) -> Iterator[list[Place]]:
+    """The plan's runtimes and ports, until the end of the block."""
+    with ExitStack() as stack:
+        places: list[Place] = []
+        for name in plan.runtimes:
+            try:
+                place = _place(name, build, folder, progress)
+            except RuntimeMissing as missing:
+                progress(f"skipped: {missing}")
+                last = missing
+                continue
+            stack.callback(place.close)
+            places.append(place)
+        for port in plan.ports:
+            place = Port(port, port, build, progress)
+            stack.callback(place.close)
+            places.append(place)
+        if not places:
+            raise last
+        yield places
+
+
+def _place(name: str, build: Build, folder: Path, progress: Progress) -> Place:
+    if name == "pico-emulated":
+        home = folder / name
+        home.mkdir()
+        pico = PicoEmulator(home)
+        pico.start()
+        return Port(name, pico.port, build, progress, owner=pico)
+    if name in NAMES:
+        find_runtime(name)
+    return Emulated(name, build, folder / name)
+
+
+class _Series:
+    """The periods of one row length on one place."""
+
+    def __init__(self, plan: Plan, job: Job, place: Place, probe: dict[str, Any]) -> None:
+        self.plan, self.job, self.place, self.probe = plan, job, place, probe
+        self.runs: list[dict[str, Any]] = []
+        self.checked = bool(probe["right"])
+        self.cloud = Cloud(job)
+
+    def period(self, *, free: int = 0, book_us: int = -1) -> dict[str, Any]:
+        """One more, with its answers checked; the textbook is in it unless book_us is below 0."""
+        files, code = code_for(self.plan, self.place)
+        files |= self.job.files(self.probe["form"])
+        job: dict[str, Any] = {
+            "start": START,
+            "reading": READING,
+            "hot": self.job.hot,
+            "free": free,
+        }
+        job |= {"kernel": self.plan.kernel, "book_us": book_us} | code
+        cloud = Cloud(self.job)
+        run: dict[str, Any] = self.place.run("bench_period", job, files, cloud)
+        right = cloud.checked(run["xi"]) and not run["refused"]
+        if book_us >= 0:
+            right = right and cloud.book_checked(run["xi"])
+        self.cloud = cloud
+        self.checked = self.checked and right
+        return run
+
+    def round(self, first: bool) -> None:
+        """A timed period."""
+        budget = self.plan.budget_s * 1e6
+        if not first and self.slots_us:
+            budget = 1.5 * median(self.slots_us)
+        self.runs.append(self.period(book_us=int(budget)))
+
+    @property
+    def slots_us(self) -> list[float]:
+        """Of all the textbook's slots timed by now."""
+        ends = (str(BOOK_UNIT), str(BOOK_REPORT))
+        return [us for run in self.runs for at, us in run["book_us"].items() if at not in ends]
+
+    def textbook(self) -> tuple[float, bool]:
+        """(us for a whole report, whether some of it was computed)."""
+        gamma = self.job.record.gamma
+        reports = [
+            run["book_us"][str(BOOK_REPORT)]
+            for run in self.runs
+            if str(BOOK_REPORT) in run["book_us"]
+        ]
+        whole = [run for run in self.runs if len(run["book_us"]) == gamma + 2]
+        if whole:
+            unit = str(BOOK_UNIT)
+            return median(
+                sum(run["book_us"].values()) - run["book_us"][unit] for run in whole
+            ), False
+        if reports:
+            return gamma * median(self.slots_us) + median(reports), True
+        unit_us = median(run["book_us"][str(BOOK_UNIT)] / run["unit_steps"] for run in self.runs)
+        return unit_us * textbook_steps(self.job, self.runs[0]["shares"]), True
+
+    def measured(self, build: Build, heap: int | None) -> Measured:
+        """The record of all rounds."""
+        record = self.job.record
+        prepare = [(run["us"]["prepare"] + run["us"]["draw"]) / 1000 for run in self.runs]
+        report = self._ms("report")
+        book_us, extrapolated = self.textbook()
+        total = median(prepare) + report
+        counts = {run["modmuls"] for run in self.runs}
+        first = self.runs[0]
+        tables_bytes = sum(len(data) for data in self.job.tables[self.probe["form"]].values())
+        cpython = self.place.name == "cpython"
+        made = Record(
+            suite=record.suite,
+            bits=8 * record.nb,
+            gamma=record.gamma,
+            noise=record.noise,
+            runtime=self.place.name,
+            kernel=first["kernel"],
+            prepare_ms=_digits(median(prepare)),
+            report_ms=_digits(report),
+            modmuls=max(counts),
+            heap_peak_bytes=heap,
+            heap_firmware_bytes=None if cpython else first["idle"] - first["bare"],
+            flash_bytes=tables_bytes + build.firmware_bytes,
+            link_ms=_digits(self._ms("link")),
+            tables=self.plan.tables,
+            level=record.level,
+            periods=len(self.runs),
+            mad_ms=_digits(median(abs(ms - median(prepare)) for ms in prepare)),
+            bytes_up=self.cloud.bytes_up,
+            bytes_down=self.cloud.bytes_down,
+            textbook_ms=_digits(book_us / 1000),
+            textbook_extrapolated=extrapolated,
+            ratio=_digits(book_us / 1000 / total),
+            checked=self.checked and len(counts) == 1,
+        )
+        return Measured(
+            made,
+            bool(record.row_check),
+            self.place.arm,
+            tables_bytes,
+            self._ms("draw"),
+            self._ms("store"),
+            median(run["import_us"] + run["build_us"] for run in self.runs) / 1000,
+            self.cloud.bytes_other,
+            record.exponent_bits,
+            self.probe,
         )
 
-
-def _periods(
-    rigs: dict[int, Rig], books: dict[str, _Book], repeats: int, progress: Callable[[str], None]
-) -> list[Figure]:
-    """Whole periods of real meters: programs/period.py, all gammas and runtimes in turns."""
-    runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    right: dict[tuple[str, int], bool] = {}
-    for rig in rigs.values():
-        rig.job()
-    for turn in range(repeats):
-        progress(f"periods, round {turn + 1} of {repeats}")
-        for runtime in books:
-            for gamma, rig in rigs.items():
-                at = runtime, gamma
-                runs.setdefault(at, []).append(rig.run(runtime, "period.py"))
-                right[at] = right.get(at, True) and _same_total(rig, runs[at][-1])
-    bits = 8 * next(iter(rigs.values())).record.nb
-    figures = []
-    for (runtime, gamma), got in runs.items():
-        book, ok = books[runtime], right[runtime, gamma] and books[runtime].checked
-        for name, key, base, what in (
-            ("prepare, off the clock", "rows", book.us(gamma), TEXTBOOK),
-            ("report, at the period's end", "prepared", book.c_us, AT_END),
-        ):
-            value = median(run["us"][key] for run in got) / 1000
-            figures.append(
-                figure(name, runtime, bits, "ms", value, ok, gamma=gamma, baseline=base / 1000,
-                       baseline_is=what, extrapolated=key == "rows")
-            )  # fmt: skip
-    for runtime in books:
-        some = [run for gamma in rigs for run in runs[runtime, gamma]]
-        for name, key in (("import from .py", "import_us"), ("self-test and start", "build_us")):
-            value = median(run[key] for run in some) / 1000
-            figures.append(figure(name, runtime, bits, "ms", value, all(right.values())))
-    for gamma in rigs:
-        got = [run for runtime in books for run in runs[runtime, gamma]]
-        counts = {run["modmuls"] for run in got}
-        ok = len(counts) == 1 and all(right.values())
-        base = next(iter(books.values())).modmuls(gamma)
-        figures.append(
-            figure("modular multiplications", EVERY, bits, "", max(counts), ok, gamma=gamma,
-                   baseline=base, baseline_is=COUNTED, extrapolated=True)
-        )  # fmt: skip
-        for name, way in (("serial bytes up", 0), ("serial bytes down", 1)):
-            value = median(run["bytes"][way] for run in got)
-            figures.append(figure(name, EVERY, bits, "B", value, ok, gamma=gamma))
-    return figures
+    def _ms(self, what: str) -> float:
+        return float(median(run["us"][what] for run in self.runs)) / 1000
 
 
-def _same_total(rig: Rig, run: dict[str, Any]) -> bool:
-    """Do the uploads of the period just run open to what the twin's did?"""
-    return not run["refused"] and rig.opened_uploads() == rig.total
+def _digits(value: float) -> float:
+    return float(f"{value:.5g}")
 
 
-def _heap(rig: Rig, step: int) -> list[Figure]:
-    """Heap above idle, and the smallest heaps, in KiB."""
-    rig.job()
-    bits, gamma = 8 * rig.record.nb, rig.record.gamma
-    idle_run = rig.run(HEAP_RUNTIME, "period.py", "-1")
-    checks: list[bool] = []
-
-    def period(heap: str, free: str) -> bool:
-        try:
-            run = rig.run(HEAP_RUNTIME, "period.py", free, heap=heap)
-        except OutOfMemory:
-            return False
-        if free != "-1":
-            checks.append(_same_total(rig, run))
-        return True
-
-    whole = HEAP_KIB * 1024
-    above = _smallest(lambda n: period(f"{HEAP_KIB}k", str(n)), whole - idle_run["idle"], step)
-    total = _smallest(lambda n: period(str(n), "0"), 4 * whole, step)
-    alone = _smallest(lambda n: period(str(n), "-1"), 4 * whole, step)
-    idle = idle_run["idle"] / 1024
-    rest: dict[str, Any] = {"gamma": gamma}
-    what = rest | {"baseline": idle, "baseline_is": "in use when idle", "same_work": False}
-    start = rest | {"baseline": alone / 1024, "baseline_is": "to start only", "same_work": False}
-    firmware = (idle_run["imported"] - idle_run["bare"]) / 1024
-    return [
-        figure("heap in use when idle", HEAP_RUNTIME, bits, "KiB", idle, all(checks), **rest,
-               note=f"{firmware:.1f} of it the firmware, imported from .py"),
-        figure("peak heap above idle", HEAP_RUNTIME, bits, "KiB", above / 1024, all(checks),
-               at_most=100, **what),
-        figure("smallest heap, whole period", HEAP_RUNTIME, bits, "KiB", total / 1024, all(checks),
-               at_most=HEAP_KIB, **start),
-    ]  # fmt: skip
+def pow_steps(exponent: int) -> int:
+    """Multiplications and squarings of MicroPython's pow() (py/mpz.c): right to left, no window."""
+    return exponent.bit_length() + exponent.bit_count() - 1
 
 
-def _smallest(works: Callable[[int], bool], largest: int, step: int) -> int:
-    """The smallest multiple of `step` that works, by bisection; BenchError when `largest` fails."""
-    low, high = 0, largest // step
-    if not works(high * step):
-        raise BenchError(f"a period needs more than {high * step} bytes")
-    while high - low > 1:
-        middle = (low + high) // 2
-        if works(middle * step):
-            high = middle
-        else:
-            low = middle
-    return high * step
+def textbook_steps(job: Job, shares: Sequence[int]) -> int:
+    """Modular multiplications of one report by Eq. 18 and 22, with full-size r."""
+    record = job.record
+    slots = sum(pow_steps(max(0, xi + record.offset)) + pow_steps(record.n) + 3 for xi in shares)
+    return slots + pow_steps(record.n + mask_k(record, job.package.dealer_seed[1], START)) + 2
+
+
+def _suite(
+    plan: Plan, rig: Rig, places: Sequence[Place], build: Build, progress: Progress
+) -> list[Measured]:
+    jobs = {gamma: rig.job(gamma) for gamma in plan.gammas}
+    title = f"{8 * next(iter(jobs.values())).record.nb} bits, {rig.choice.suite}"
+    series: dict[tuple[int, int], _Series] = {}
+    for at, place in enumerate(places):
+        progress(f"{title}: {place.name}: choosing a kernel")
+        smallest = jobs[min(jobs)]
+        files, code = code_for(plan, place)
+        ask = {"kernel": plan.kernel, "repeats": place.repeats} | code
+        probe = place.run("bench_probe", ask, files | smallest.files(1))
+        if plan.kernel not in ("auto", probe["kernel"]):
+            why = probe["reasons"].get(plan.kernel, "not known")
+            raise BenchError(f"{place.name}: kernel {plan.kernel} does not run there: {why}")
+        for gamma, job in jobs.items():
+            series[at, gamma] = _Series(plan, job, place, probe)
+    for turn in range(plan.repeats):
+        for one in series.values():
+            gamma = one.job.record.gamma
+            progress(f"{title}: round {turn + 1} of {plan.repeats}: {one.place.name}, γ = {gamma}")
+            one.round(turn == 0)
+    done = []
+    guess = 0
+    for one in series.values():
+        heap = None
+        if plan.heap_step and one.place.name != "cpython":
+            progress(f"{title}: heap: {one.place.name}, γ = {one.job.record.gamma}")
+            heap = guess = peak(one.period, guess, plan.heap_step)
+        done.append(one.measured(build, heap))
+    return done
+
+
+def code_for(plan: Plan, place: Place) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Files and entries of a job that bring a machine-code kernel to where there is no assembler."""
+    if place.name == "micropython-arm" and plan.kernel in KERNELS:
+        return shim(plan.kernel)
+    return {}, {}

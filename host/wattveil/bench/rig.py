@@ -1,46 +1,42 @@
-"""A provisioned meter and everything the cloud would answer it, recorded, so that only it runs.
+"""A provisioned meter of each row length, and a cloud and centre in one object for it to talk to.
 
-A twin of the meter (same code, entropy and clock, in this process) talks to a cloud and centre made
-of the real channels and rows; what they answered is replayed to the meter under test, whose uploads
-are then opened with the roles' own code.
+The meter under test is the real one; what answers it is made of the real channels and rows. Its uploads
+are opened with the roles' own code, and the total must be its reading plus the noise of the slot that
+the row selects, exactly.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from gmpy2 import mpz
+from gmpy2 import mpz, powmod
 
-from wattveil.fleet.emulated import HEAP, firmware_folder
 from wattveil.fleet.provision import provision
-from wattveil.fleet.runtime import find_runtime
+from wattveil.fleet.settings import SUITES as DEFAULT_NOISE
 from wattveil.fleet.settings import FleetSettings
 from wattveil.paillier.ciphertext import from_pair, to_pair
 from wattveil.paillier.keys import DEMO_SIZE, PrivateKey, generate
 from wattveil.paillier.rows import RowFactory
-from wattveil.roles.suites import suite_of
+from wattveil.roles.suites import SUITES, Suite
 from wattveil_meter import masks, wire
 from wattveil_meter.fields import read_uint
-from wattveil_meter.kernels.portable import Portable
-from wattveil_meter.meter import Meter, Package
-from wattveil_meter.store import MemoryStorage
+from wattveil_meter.meter import Package
+from wattveil_meter.record import FIELDS, Record
 
-PROGRAMS = Path(__file__).parent / "programs"
-TIMEOUT_S = 900
 DAY = 20_400
 START = DAY * 86_400
-METERS = 10
 READING = 1234  # Wh
-# 3 x 63 A at 230 V for 15 minutes, at an epsilon that gives exponents of 24 bits.
-SETTINGS: dict[str, Any] = {"delta": 10_868, "epsilon": "0.1"}
+# Quorum count 100, and 3 x 63 A at 230 V for 15 minutes at an epsilon that gives O = 6,520,800: noise
+# exponents of 24 bits, as the targets are defined for.
+METERS = 125
+SETTINGS: dict[str, Any] = {"delta": 10_868, "epsilon": "0.1", "quorum": "0.8"}
+BOOK = b"book"  # begins a frame that is no meter's: index, pair of the textbook's (programs)
+BOOK_UNIT, BOOK_REPORT = 0, 255  # indices beside 1..gamma
 
 
 class BenchError(RuntimeError):
@@ -56,183 +52,154 @@ def make_key(bits: int) -> PrivateKey:
     return generate(bits, insecure_test_key=bits < DEMO_SIZE)
 
 
-class Clock:
-    """Milliseconds that pass only when told."""
+@dataclass(frozen=True)
+class Choice:
+    """What one fleet is provisioned with; noise None: the suite's default."""
 
-    value = 0
-
-    def ms(self) -> int:
-        """As hal.Clock."""
-        return self.value
-
-
-class Sensor:
-    """One reading."""
-
-    remote = False
-
-    def energy(self, start: int, length: int) -> int:
-        """As in wattveil_meter/sensors."""
-        return READING
+    suite: str = "yan2024"
+    noise: str | None = None
+    level: str = "short"
+    tables: int = 384
+    row_check: bool = True
 
 
 class Rig:
-    """One meter of a fresh fleet in `folder`, with one row of gamma slots and its recording.
+    """One fleet of one key and choice. `job` gives its first meter with a row of any length."""
 
-    total: what the twin's uploads opened to, its reading plus its noise.
-    """
-
-    def __init__(self, folder: Path, key: PrivateKey, gamma: int) -> None:
-        self.folder, self.key = folder, key
-        settings = FleetSettings(gamma=gamma, **SETTINGS)
-        ids = [f"meter{number:02}" for number in range(METERS)]
-        fleet = provision(folder / "fleet", key, ids, settings, emulated=True, day=DAY)
-        self.record = fleet.record
-        package = fleet.meters[ids[0]]
-        package.write(folder)
-        self.package = Package(package.files["record.bin"], package.files["meter.bin"])
-        factory = RowFactory(key.public, mpz(self.record.h_s))
-        self.hot = factory.draw_hot(gamma)
-        self.rows = [to_pair(c, key.public) for c in factory.row(gamma, self.hot)]
-        (folder / "rows.bin").write_bytes(b"".join(self.rows))
-        self.entropy = secrets.token_bytes(64)
-        self.seeds = (self.package.dealer_seed[1], self.package.center_seed[1])
-        self._tables = package.tables()
-        self.total = self._record()
-
-    def job(self, **more: Any) -> None:
-        """Write job.json for the programs."""
-        job = {
-            "start": START,
-            "reading": READING,
-            "entropy": self.entropy.hex(),
-            "dealer_seed": self.seeds[0].hex(),
-            "center_seed": self.seeds[1].hex(),
-            "hot": self.hot,
-        }
-        (self.folder / "job.json").write_text(json.dumps(job | more))
-
-    def run(self, runtime: str, program: str, *arguments: str, heap: str | None = None) -> Any:
-        """What a program of programs/ printed, from JSON; OutOfMemory, BenchError."""
-        firmware = firmware_folder()
-        argv = [sys.executable]
-        if runtime != "cpython":
-            heapsize = f"heapsize={heap or HEAP[runtime]}"
-            argv = [*find_runtime(runtime).argv, "-X", heapsize]
-        argv += [str(PROGRAMS / program), str(self.folder), *arguments]
-        path = {"MICROPYPATH": f"{PROGRAMS}:.frozen:{firmware}", "PYTHONPATH": str(firmware)}
-        environment = {**os.environ, **path, "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(
-            argv,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
+    def __init__(self, folder: Path, key: PrivateKey, choice: Choice) -> None:
+        self.key, self.choice = key, choice
+        settings = FleetSettings(
+            suite=choice.suite,
+            noise=choice.noise or DEFAULT_NOISE[choice.suite],
+            level=choice.level,
+            tables=choice.tables,
+            row_check=choice.row_check,
+            **SETTINGS,
         )
-        if "MemoryError" in done.stderr + done.stdout:
-            raise OutOfMemory(f"{program} on {runtime} ran out of memory")
-        if done.returncode:
-            raise BenchError(f"{program} on {runtime} failed:\n{done.stdout}{done.stderr}")
-        return json.loads(done.stdout)
+        ids = [f"meter{number:03}" for number in range(METERS)]
+        fleet = provision(folder, key, ids, settings, emulated=True, day=DAY)
+        self._record, self._tables = fleet.record, fleet.tables
+        self._meter = fleet.meters[ids[0]]
+        self._factory = RowFactory(key.public, mpz(fleet.record.h_s))
 
-    def open(self, slots: Sequence[bytes], report: bytes) -> int:
+    def job(self, gamma: int) -> Job:
+        """The meter with a fresh row of gamma slots."""
+        fields = {name: getattr(self._record, name) for name, _ in FIELDS}
+        record = Record.make(**fields | {"gamma": gamma})
+        hot = self._factory.draw_hot(gamma)
+        row = self._factory.row(gamma, hot)
+        return Job(
+            self.key,
+            record,
+            Package(record.raw, self._meter.files["meter.bin"]),
+            self._meter.files["meter.bin"],
+            {form: dict(tables) for form, tables in self._tables.items()},
+            hot,
+            [to_pair(c, self.key.public) for c in row],
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one period needs. hot: the slot of the row, from 0, that encrypts 1."""
+
+    key: PrivateKey
+    record: Any
+    package: Package
+    secrets: bytes = field(repr=False)
+    tables: Mapping[int, Mapping[str, bytes]] = field(repr=False)
+    hot: int
+    rows: Sequence[bytes] = field(repr=False)
+
+    def files(self, form: int) -> dict[str, bytes]:
+        """What the meter has, with the tables for kernels of this form."""
+        rest = {"record.bin": self.record.raw, "meter.bin": self.secrets}
+        return rest | {"rows.bin": b"".join(self.rows)} | dict(self.tables[form])
+
+    def open(self, suite: Suite, slots: Sequence[bytes], report: bytes) -> int:
         """d + xi of pairs on the wire, by the roles' own code: dealer, cloud, then centre."""
-        suite = suite_of(self.record)
-        share = suite.share(self.record, [self.seeds[0]], START)
-        pairs = suite.combine(self.record, self.key.public, [report], slots, share)
-        opened = [from_pair(pair, self.key.public) for pair in pairs]
-        return suite.total(self.record, self.key, opened, [self.seeds[1]], START)
+        record, public = self.record, self.key.public
+        share = suite.share(record, [self.package.dealer_seed[1]], START)
+        pairs = suite.combine(record, public, [report], slots, share)
+        opened = [from_pair(pair, public) for pair in pairs]
+        return suite.total(record, self.key, opened, [self.package.center_seed[1]], START)
 
-    def opened_uploads(self) -> int:
-        """The same for up.bin, frame by frame through the cloud's channel."""
-        channel = self._channel()
-        slots: list[bytes] = []
-        report = b""
-        for frame in _frames((self.folder / "up.bin").read_bytes()):
-            message = channel.open(frame)
-            if message.type == wire.SLOT:
-                slots.append(message.payload[2:])
-            elif message.type == wire.REPORT:
-                report = message.payload
-        if len(slots) != self.record.gamma:
-            raise BenchError(f"{len(slots)} slots came up, not {self.record.gamma}")
-        return self.open(slots, report)
 
-    def _channel(self) -> wire.Channel:
-        package, record = self.package, self.record
+class Cloud:
+    """Cloud and centre for one period of one meter: `receive` a frame, send what it returns."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.slots: dict[int, bytes] = {}
+        self.report = b""
+        self.book: dict[int, bytes] = {}  # the textbook's answers
+        self.bytes_up = self.bytes_down = 0  # of frames with ciphertexts, before stuffing
+        self.bytes_other = 0  # of their requests and acknowledgements
+        package, record = job.package, job.record
         ends = (record.fleet, wire.CLOUD, package.number, False)
-        return wire.Channel(package.link_key, *ends, record.fingerprint, 1)
+        self._channel = wire.Channel(package.link_key, *ends, record.fingerprint, 1)
+        self._nonce = secrets.token_bytes(16)
+        self._digest = sha256(b"".join(job.rows)).digest()
+        self._last_row_out = False
 
-    def _record(self) -> int:
-        """Let the twin meet its peers once; writes down.bin."""
-        clock, channel = Clock(), self._channel()
-        answer = _answers(self.record, self.package, self.rows)
-        arguments = (
-            MemoryStorage(),
-            Sensor(),
-            clock,
-            self.entropy,
-            ("bench", "0", ""),
-            Portable(self.record.n),
+    def receive(self, frame: bytes) -> bytes | None:
+        """The answer, a frame; None for what is no request."""
+        if frame.startswith(BOOK):
+            self.book[frame[len(BOOK)]] = frame[len(BOOK) + 1 :]
+            return None
+        message = self._channel.open(frame)
+        payload = self._answer(message)
+        answer: bytes = self._channel.seal(
+            message.type | 0x40, payload, message.start, message.counter
         )
-        twin = Meter(self.package, self._tables, *arguments)
-        up, down = bytearray(), bytearray()
-        while twin.state != "reported":
-            out = twin.poll()
-            if isinstance(out, bytes):
-                up += _block(wire.stuff(out))
-                message = channel.open(out)
-                payload = answer(message)
-                args = (message.type | 0x40, payload, message.start, message.counter)
-                frame = channel.seal(*args)
-                down += _block(wire.stuff(frame))
-                twin.receive(frame)
-            else:
-                clock.value += out
-        (self.folder / "down.bin").write_bytes(down)
-        (self.folder / "up.bin").write_bytes(up)
-        total = self.opened_uploads()
-        if abs(total - READING) > self.record.offset or twin.refused:
-            raise BenchError(f"the twin's report does not open: {total}, {twin.refused}")
-        return total
+        if message.type == wire.ROW:
+            self.bytes_down += len(answer)
+            self.bytes_other += len(frame)
+        elif message.type in (wire.SLOT, wire.REPORT):
+            self.bytes_up += len(frame)
+            self.bytes_other += len(answer)
+        return answer
 
-
-def _answers(record: Any, package: Package, rows: list[bytes]) -> Callable[[wire.Message], bytes]:
-    """What cloud and centre answer one meter: a function from its message to the payload."""
-    center_nonce = secrets.token_bytes(16)
-    digest = sha256(b"".join(rows)).digest()
-    key, meter_id = package.registration_key, package.id
-
-    def answer(message: wire.Message) -> bytes:
+    def _answer(self, message: wire.Message) -> bytes:
+        job, record, package = self.job, self.job.record, self.job.package
+        key, meter_id = package.registration_key, package.id
         if message.type == wire.TIME:
-            now = START + record.period_s - 60
-            mac = masks.time_mac(key, record, meter_id, message.payload, center_nonce, now, 1)
-            return bytes(masks.u64(now) + b"\1" + center_nonce + mac)
+            now = START + record.period_s * self._prepared()
+            args = (key, record, meter_id, message.payload, self._nonce, now, 0)
+            return bytes(masks.u64(now) + b"\0" + self._nonce + masks.time_mac(*args))
         if message.type == wire.REGISTER:
             tau = read_uint(message.payload[:8].rstrip(b"\0"))
-            return bytes(masks.registered_mac(key, record, meter_id, tau, center_nonce))
+            return bytes(masks.registered_mac(key, record, meter_id, tau, self._nonce))
         if message.type == wire.ROW:
-            slot: bytes = message.payload
-            return slot + digest + rows[slot[0] - 1]
-        return bytes(message.payload[:2] if message.type == wire.SLOT else b"")
+            slot = message.payload[0]
+            self._last_row_out = slot == record.gamma
+            return bytes(message.payload + self._digest + job.rows[slot - 1])
+        if message.type == wire.SLOT:
+            self.slots[message.payload[0]] = message.payload[2:]
+            return bytes(message.payload[:2])
+        if message.type == wire.REPORT:
+            self.report = bytes(message.payload)
+        return b""
 
-    return answer
+    def _prepared(self) -> bool:
+        """A meter that has all rows and has sent all slots asks for the time to learn of the end."""
+        slots = SUITES[self.job.record.suite].slots(self.job.record)
+        return self._last_row_out and len(self.slots) == slots
 
+    def checked(self, xi: int) -> bool:
+        """Does the upload open to the reading plus the share xi of the hot slot?"""
+        suite = SUITES[self.job.record.suite]
+        if len(self.slots) != suite.slots(self.job.record) or not self.report:
+            return False
+        return self.job.open(suite, list(self.slots.values()), self.report) == READING + xi
 
-def _block(data: bytes) -> bytes:
-    return len(data).to_bytes(2, "little") + data
-
-
-def _frames(data: bytes) -> Iterator[bytes]:
-    deframer = wire.Deframer()
-    while data:
-        size = int.from_bytes(data[:2], "little")
-        yield from deframer.feed(data[2 : 2 + size])
-        data = data[2 + size :]
-
-
-def split(data: bytes, size: int) -> list[bytes]:
-    """Pieces of one size."""
-    return [data[at : at + size] for at in range(0, len(data), size)]
+    def book_checked(self, xi: int) -> bool:
+        """The same for the textbook's; where no slot of it was timed, for the one power that was."""
+        job, public, book = self.job, self.job.key.public, dict(self.book)
+        power = from_pair(book.pop(BOOK_UNIT), public)
+        row = from_pair(job.rows[job.hot], public)
+        right = bool(power == powmod(row, xi + job.record.offset, public.n2))
+        if not book:
+            return right
+        report = book.pop(BOOK_REPORT)
+        return right and job.open(SUITES["yan2024"], list(book.values()), report) == READING + xi
