@@ -90,7 +90,9 @@ class Emulated:
         (folder / "log.txt").unlink(missing_ok=True)
         meter = EmulatedMeter(folder, self.name, main=main, firmware=self._firmware)
         meter.argv[1:1] = self._qemu
-        with meter, serial.Serial(meter.port, timeout=POLL_S) as port:
+        # opened before anything is printed: pyserial throws away what it finds when it opens
+        with contextlib.closing(meter), serial.Serial(meter.port, timeout=POLL_S) as port:
+            meter.start()
             answer = converse(port, cloud, meter.alive)
             if answer is not None:
                 meter.wait(ENDING_S)
