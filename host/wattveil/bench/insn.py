@@ -35,7 +35,7 @@ TARGETS = {
     ("yan2024", "portable"): 50,
     ("yan2024", "thumb2"): 800,
 }
-SHARES = 3000  # counted for the noise, and twice as many more
+SHARES = 10_000  # counted for the noise, and twice as many more
 KEYS = 5  # MicroPython's division takes up to half as long again for some n as for others
 SHARE_INSN = 60_000
 SHARE_BYTES = 2
