@@ -22,7 +22,7 @@ FLEET = b"fleet-08"
 PERIOD = 900
 START = 1_700_000_100  # a multiple of 900
 CENTER, DEALER = 0xFFFFFFFE, 0xFFFFFFFD
-ERROR = 0x7F
+ERROR, UNAVAILABLE = 0x7F, b"\x06"
 
 Life = Generator[tuple[int, int, bytes], tuple[int, bytes], None]
 
@@ -120,6 +120,7 @@ class PlainMeter:
         self._life: Life | None = None
         self._ask: tuple[int, int, bytes] | None = None
         self.unanswered = 0
+        self.patient = False  # asks again what was "unavailable", as a real meter does
         self.tau = 0
         self._c: dict[int, mpz] = {}  # C_i or T_i but for g^d, by start
         self._made: dict[int, bytes] = {}
@@ -153,11 +154,15 @@ class PlainMeter:
         type, start, payload = self._ask
         return self.link.seal(type, payload, start)
 
-    def receive(self, frame: bytes) -> None:
+    def receive(self, frame: bytes) -> bool:
+        """Go on with the answer; False when it was "ask again later"."""
         answer = self.link.open(frame)
         self.unanswered = 0
+        if self.patient and answer == (ERROR, UNAVAILABLE):
+            return False
         self._ask = None
         self._advance(answer)
+        return True
 
     def _advance(self, answer: tuple[int, bytes] | None) -> None:
         while True:

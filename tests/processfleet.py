@@ -62,6 +62,7 @@ class Line:
 
     def __init__(self, meter: PlainMeter, address: str = "") -> None:
         self.meter, self.address = meter, address
+        meter.patient = True  # the roles come up, and back, in any order
         self.fd, self.path = -1, ""
         self.asked = 0.0
         self.waiting = False
@@ -87,8 +88,7 @@ class Line:
             self._send(frame)
         for answer in self._receive():
             with contextlib.suppress(AssertionError):  # a late answer to an earlier frame
-                self.meter.receive(answer)
-                self.waiting = False
+                self.waiting = not self.meter.receive(answer)
         return True
 
     def _send(self, frame: bytes) -> None:
