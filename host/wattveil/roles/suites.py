@@ -72,22 +72,26 @@ def product(public: PublicKey, pairs: Iterable[bytes], first: mpz) -> mpz:
     return first
 
 
-def opened(
-    record: Record,
-    key: PrivateKey,
-    ciphertexts: Sequence[mpz],
-    seeds: Sequence[bytes],
-    start: int,
-) -> int:
-    """The sum of what the ciphertexts decrypt to, less sum v_i and O |S|: mod n, signed."""
-    n = key.public.n
-    total = sum((key.decrypt(c) for c in ciphertexts), mpz(0))
-    total -= sum(int(mask_v(record, seed, start)) for seed in seeds)
-    total = (total - record.offset * len(seeds)) % n
-    return int(total if 2 * total <= n else total - n)
+class _Opening:
+    """How both suites end: D(C1) + D(C2) (Eq. 26-28), or D(T), less sum v_i and O |S|."""
+
+    def total(
+        self,
+        record: Record,
+        key: PrivateKey,
+        ciphertexts: Sequence[mpz],
+        seeds: Sequence[bytes],
+        start: int,
+    ) -> int:
+        """The sum of what the ciphertexts decrypt to, unmasked: mod n, signed."""
+        n = key.public.n
+        total = sum((key.decrypt(c) for c in ciphertexts), mpz(0))
+        total -= sum(int(mask_v(record, seed, start)) for seed in seeds)
+        total = (total - record.offset * len(seeds)) % n
+        return int(total if 2 * total <= n else total - n)
 
 
-class Yan2024:
+class Yan2024(_Opening):
     """The paper's suite, corrected: e_ij for each slot, C_i as the report (Eq. 18-28)."""
 
     share_fields = 2
@@ -120,19 +124,8 @@ class Yan2024:
         c1, c2 = product(public, slots, mpz(1)), product(public, reports, closing)
         return [to_pair(c1, public), to_pair(c2, public)]
 
-    def total(
-        self,
-        record: Record,
-        key: PrivateKey,
-        ciphertexts: Sequence[mpz],
-        seeds: Sequence[bytes],
-        start: int,
-    ) -> int:
-        """D(C1) + D(C2) - sum v_i - O |S| (Eq. 26-28)."""
-        return opened(record, key, ciphertexts, seeds, start)
 
-
-class Compact:
+class Compact(_Opening):
     """The same released value from one ciphertext a meter, T_i; no slots, no h."""
 
     share_fields = 1
@@ -157,17 +150,6 @@ class Compact:
         """T = prod of all T_i, times g^U."""
         t = product(public, reports, unblind(record, public, share[0]))
         return [to_pair(t, public)]
-
-    def total(
-        self,
-        record: Record,
-        key: PrivateKey,
-        ciphertexts: Sequence[mpz],
-        seeds: Sequence[bytes],
-        start: int,
-    ) -> int:
-        """D(T) - sum v_i - O |S|."""
-        return opened(record, key, ciphertexts, seeds, start)
 
 
 SUITES: dict[str, Suite] = {"yan2024": Yan2024(), "compact": Compact()}
