@@ -18,7 +18,6 @@ from wattveil.bench import command
 from wattveil.bench.build import PROGRAMS, Build
 from wattveil.bench.figures import Figure, figure
 from wattveil.bench.heap import smallest
-from wattveil.bench.host import run_host
 from wattveil.bench.insn import TARGETS, plugin, run_insn
 from wattveil.bench.meter import Plan, pow_steps, run_meter
 from wattveil.bench.places import Emulated
@@ -214,13 +213,6 @@ def test_machine_code_is_read_from_the_firmwares_source() -> None:
         machine_code("SCRATCH = 4\ndef multiply(r0, r1, r2, r3):\n    add(r0, r0, 1)\n")
 
 
-def test_the_host() -> None:
-    made = run_host([BITS], 1, lambda _: None)
-    assert len({f["figure"] for f in made}) == 6 and all(f["checked"] for f in made)
-    text = shown(show(made))
-    assert all(f["figure"] in text for f in made) and " NO " not in text
-
-
 @pytest.mark.parametrize(
     ("more", "target", "met"),
     [({"at_least": 3}, ">= 3x", True), ({"at_least": 5}, ">= 5x", False), ({}, "", None),
@@ -271,7 +263,7 @@ def test_all_is_everything(
 ) -> None:
     one = figure("x", "host", BITS, "us", 1.0, True)
     monkeypatch.setattr(command, "run_meter", lambda *_: measured)
-    monkeypatch.setattr(command, "run_host", lambda *_: [one])
+    monkeypatch.setattr(command, "run_host", lambda *_: [{**one, "host": True}])
 
     def missing(*_: object) -> list[Figure]:
         raise RuntimeMissing("no gcc")
@@ -281,7 +273,8 @@ def test_all_is_everything(
     out = capsys.readouterr()
     assert "skipped: no gcc" in out.err
     both = json.loads(out.out)
-    assert both["meter"] == [m.record for m in measured] and both["figures"][-1] == one
+    assert both["meter"] == [m.record for m in measured] and both["figures"]
+    assert both["host"] == [{**one, "host": True}]
     monkeypatch.setattr(command, "run_insn", lambda *_: [{**one, "checked": False}])
     assert bench("insn", "--json") == 1
 

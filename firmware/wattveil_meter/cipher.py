@@ -1,6 +1,6 @@
 """Powers modulo n^2: comb tables and joint exponentiation, over whichever kernel multiplies.
 
-Functions that take long are generators that yield 0 between multiplications, so that the caller can
+Functions that take long are generators that yield 0 every few multiplications, so that the caller can
 feed a watchdog, read a sensor or answer a link; their result is the value of `return`. Which
 multiplications are made depends on lengths only, never on an exponent's value.
 """
@@ -47,28 +47,36 @@ class Comb:
 
     def _entry(self, index):
         """Entry `index`, valid until the next one is read; -1 is the constant."""
+        # littlefs before 2.10.1 (MicroPython 1.25) may read another block's bytes after a seek from a
+        # block's very end: https://github.com/littlefs-project/littlefs/pull/1058. Not from 0.
+        self._file.seek(0)
         self._file.seek(TABLE_HEADER_BYTES + (index + 1) * len(self._buffer))
         if self._file.readinto(self._buffer) != len(self._buffer):
             raise Malformed("table file is truncated")
         return self._ring.entry(self._buffer)
 
     def digits(self, exponent):
-        """The exponent as bytes to pick bits from; Malformed when it is longer than the table."""
+        """Which entry of a block each column takes; Malformed when exponent is longer than the table."""
         if exponent >> self.bits:
             raise Malformed("exponent longer than its table")
-        return int(exponent).to_bytes((self.columns * self.teeth + 7) // 8, "little")
+        data = int(exponent).to_bytes((self.columns * self.teeth + 7) // 8, "little")
+        found = []
+        for column in range(self.columns):
+            index = 0
+            for at in range(column + (self.teeth - 1) * self.columns, -1, -self.columns):
+                index = index << 1 | (data[at >> 3] >> (at & 7)) & 1
+            found.append(index)
+        return found
 
-    def entries(self, digits, step):
-        """The table entries to multiply in at squaring step `step` (steps-1 first, 0 last)."""
-        for block in range(self.blocks):
-            column = block * self.steps + step
-            if column < self.columns:
-                index = 0
-                at = column
-                for tooth in range(self.teeth):
-                    index |= ((digits[at >> 3] >> (at & 7)) & 1) << tooth
-                    at += self.columns
-                yield self._entry((block << self.teeth) + index)
+    def factor(self, digits, step, block):
+        """The entry of that block to multiply in at squaring step `step` (steps-1 first, 0 last).
+
+        None where the block has no column there; valid until the next one is read.
+        """
+        column = block * self.steps + step
+        if column >= self.columns:
+            return None
+        return self._entry((block << self.teeth) + digits[column])
 
     def times_constant(self, x):
         """x times the table's constant factor."""
@@ -93,16 +101,18 @@ class Window:
     """
 
     def __init__(self, powers, exponent, width, bits):
+        mask = (1 << width) - 1
+        count = -(-bits // width)
         self._powers = powers
-        self._exponent = exponent
+        self._digits = bytes([(exponent >> i * width) & mask for i in range(count)])
         self._width = width
-        self.top = -(-bits // width) * width  # positions below it may have a factor
+        self.top = count * width  # positions below it may have a factor
 
     def factor(self, position):
         """A digit of zero has a factor too: 1, which takes as long as any other."""
         if position >= self.top or position % self._width:
             return None
-        return self._powers[(self._exponent >> position) & ((1 << self._width) - 1)]
+        return self._powers[self._digits[position // self._width]]
 
 
 def window(ring, base, exponent, bits):
@@ -113,7 +123,7 @@ def window(ring, base, exponent, bits):
             width = wider
     powers = [ring.one(), base]
     while len(powers) < 1 << width:
-        powers.append(ring.times(ring.copy(powers[-1]), base))
+        powers.append(ring.product(powers[-1], base))
         yield 0
     return Window(powers, exponent, width, bits)
 
@@ -128,18 +138,20 @@ def power(ring, windows, comb, exponent, columns=()):
     for position in range(max([comb.steps, len(columns)] + [w.top for w in windows]) - 1, -1, -1):
         if acc is not None:
             acc = ring.square(acc)
-            yield 0
         if position < len(columns):
             column = columns.pop()
             acc = column if acc is None else ring.times(acc, column)
-            yield 0
+        yield 0
         for each in windows:
             factor = each.factor(position)
             if factor is not None:
                 acc = ring.copy(factor) if acc is None else ring.times(acc, factor)
                 yield 0
         if position < comb.steps:
-            for entry in comb.entries(digits, position):
-                acc = ring.start(entry) if acc is None else ring.times(acc, entry)
-                yield 0
+            for block in range(comb.blocks):
+                entry = comb.factor(digits, position, block)
+                if entry is not None:
+                    acc = ring.start(entry) if acc is None else ring.times(acc, entry)
+                if block & 3 == 3:
+                    yield 0
     return acc

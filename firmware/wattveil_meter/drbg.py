@@ -23,17 +23,19 @@ class ReseedNeeded(Exception):
     """The generator has answered as many requests as one seed may serve."""
 
 
+def _padded(key, mask):
+    """A block of SHA-256; XOR on one integer is far faster than a loop over bytes."""
+    return (int.from_bytes(key, "little") ^ mask).to_bytes(_BLOCK, "little")
+
+
 def _portable_digest(key, parts):
-    """HMAC-SHA-256 from SHA-256 alone; XOR on one integer is far faster than a loop over bytes."""
+    """HMAC-SHA-256 from SHA-256 alone."""
     if len(key) > _BLOCK:
         key = hashlib.sha256(key).digest()
-    number = int.from_bytes(key, "little")
-    inner = hashlib.sha256((number ^ _INNER).to_bytes(_BLOCK, "little"))
+    inner = hashlib.sha256(_padded(key, _INNER))
     for part in parts:
         inner.update(part)
-    outer = hashlib.sha256((number ^ _OUTER).to_bytes(_BLOCK, "little"))
-    outer.update(inner.digest())
-    return outer.digest()
+    return hashlib.sha256(_padded(key, _OUTER) + inner.digest()).digest()
 
 
 def hmac_sha256(key, *parts):
@@ -61,7 +63,7 @@ class Drbg:
     """HMAC_DRBG with SHA-256: strength 256, no additional input, no prediction resistance.
 
     `generate`, `reseed` and the constructor are the standard's functions. The rest of wattveil
-    calls `bytes`, `bits` and `below`. `bits` keeps a buffer of one 32-byte block, so that single
+    calls `bytes`, `bits`, `below` and `chance`. `bits` keeps a buffer of one 32-byte block, so that single
     coin flips are cheap; what it has handed out is overwritten there, and the generator's own
     state is one-way: who reads the memory later learns no past output from it (copies the
     interpreter's heap may still hold are out of reach).
@@ -111,27 +113,31 @@ class Drbg:
 
     def bits(self, count):
         """An integer uniform in [0, 2^count)."""
-        if count <= self._left:
-            value = self._byte & ((1 << count) - 1)
-            self._byte >>= count
-            self._left -= count
-            return value
+        left = self._left - count
+        if left >= 0:
+            value = self._word
+            self._left = left
+            self._word = value >> count
+            return value & ((1 << count) - 1)
         if count > 128:
             data = bytearray(self.bytes((count + 7) >> 3))
             data[-1] >>= -count & 7
             return int.from_bytes(data, "little")
-        value = self._byte
+        return self._gather(count)
+
+    def _gather(self, count):
+        """More bits than are left of the word, a word at a time."""
+        value = self._word
         have = self._left
-        while True:
-            self._next_byte()
-            if count - have <= 8:
-                break
-            value |= self._byte << have
-            have += 8
+        self._next_word()
+        while count - have > 16:
+            value |= self._word << have
+            have += 16
+            self._next_word()
         need = count - have
-        value |= (self._byte & ((1 << need) - 1)) << have
-        self._byte >>= need
-        self._left = 8 - need
+        value |= (self._word & ((1 << need) - 1)) << have
+        self._word >>= need
+        self._left = 16 - need
         return value
 
     def below(self, limit):
@@ -143,6 +149,34 @@ class Drbg:
             value = self.bits(count)
             if value < limit:
                 return value
+
+    def chance(self, num, den):
+        """True with chance num / den: the ratio's binary digits against coin flips, 2 on average."""
+        if num >= den:
+            return True
+        word = self._word  # bits(1) for each flip would take three times as long
+        left = self._left
+        below = False
+        while num:
+            if not left:
+                self._next_word()
+                word = self._word
+                left = 16
+            flip = word & 1
+            word >>= 1
+            left -= 1
+            num += num
+            if num < den:
+                if flip:
+                    break
+            elif flip:
+                num -= den
+            else:
+                below = True
+                break
+        self._word = word
+        self._left = left
+        return below
 
     def _check(self, entropy):
         if len(entropy) < self.ENTROPY:
@@ -162,14 +196,16 @@ class Drbg:
         for i in range(32):
             self._block[i] = 0
         self._at = 32
-        self._byte = 0
-        self._left = 0
+        self._word = 0
+        self._left = 0  # bits of it
 
-    def _next_byte(self):
-        """Move one byte out of the buffer, refilling it when it is empty."""
-        if self._at == 32:
+    def _next_word(self):
+        """Move two bytes out of the buffer, refilling it when it is empty."""
+        at = self._at
+        if at == 32:
             self._block[:] = self.generate(32)
-            self._at = 0
-        self._byte = self._block[self._at]
-        self._block[self._at] = 0
-        self._at += 1
+            at = 0
+        block = self._block
+        self._word = block[at] | block[at + 1] << 8
+        block[at] = block[at + 1] = 0
+        self._at = at + 2

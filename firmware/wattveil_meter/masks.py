@@ -21,11 +21,12 @@ def prf(seed, label, record, start, size):
     """`size` pseudo-random bytes for (label, record, period): HMAC-SHA-256 in counter mode."""
     day = struct.pack("<I", start // 86400)
     length = struct.pack("<I", record.period_s)
+    block = pack(b"wattveil prf", label, record.fingerprint, u64(start), length, day)
     out = b""
     i = 0
     while len(out) < size:
-        block = pack(b"wattveil prf", label, record.fingerprint, u64(start), length, day)
-        out += hmac_sha256(seed, block + pack(struct.pack("<I", i)))
+        field = struct.pack("<II", 4, i)  # as by pack: length, then the counter
+        out += hmac_sha256(seed, block, field)
         i += 1
     return out[:size]
 

@@ -57,16 +57,24 @@ def exponential(drbg):
     (0, 1/2). V is a 24-bit significand below a geometric exponent, so it can be as small as a
     float can; Kahan's quotient takes log(1 - V) without losing it. About 27 random bits.
     """
-    heads = 0
-    while drbg.bits(1):
-        heads += 1
-    zeros = 0
-    while not drbg.bits(1):
-        zeros += 1
+    heads = _run(drbg, 1) * LN2
+    zeros = _run(drbg, 0)
     v = math.ldexp(float((1 << 23) + drbg.bits(23)), -25 - zeros)
+    return heads + _minus_log1p(v)
+
+
+def _run(drbg, bit):
+    """How many bits are `bit` before the first that is not."""
+    length = 0
+    while drbg.bits(1) == bit:
+        length += 1
+    return length
+
+
+def _minus_log1p(v):
+    """-log(1 - v) for small v, to all digits of a float (Kahan)."""
     rest = 1.0 - v
-    e = v if rest == 1.0 else math.log(rest) * v / (rest - 1.0)
-    return heads * LN2 + e
+    return v if rest == 1.0 else math.log(rest) * v / (rest - 1.0)
 
 
 class GammaSampler:
@@ -137,6 +145,7 @@ class DiscreteSampler:
         while (self.s_num << blocks) < 128 * self.s_den:
             blocks += 1
         self.blocks = blocks
+        self._block_bits = bit_length(max(blocks, 1) - 1)
 
     def share(self, drbg):
         """One share, in Wh."""
@@ -145,28 +154,18 @@ class DiscreteSampler:
     def _polya(self, drbg):
         total = 0
         for _ in range(poisson(drbg, self.blocks, self.a)):
-            b = drbg.below(self.blocks)
-            low = 1 << b
-            j = low | drbg.bits(b)
-            if bernoulli(drbg, low, j) and bernoulli_exp(drbg, self.s_num * j, self.s_den):
-                total += j
+            total += self._point(drbg)
         return total
 
-
-def bernoulli(drbg, num, den):
-    """True with chance num / den: the ratio's binary digits against coin flips, 2 on average."""
-    if num >= den:
-        return True
-    while num:
-        num += num
-        flip = drbg.bits(1)
-        if num >= den:
-            if not flip:
-                return True
-            num -= den
-        elif flip:
-            return False
-    return False
+    def _point(self, drbg):
+        """A candidate if it is kept, else 0. Few locals, as in `poisson`: see there."""
+        b = self.blocks
+        while b >= self.blocks:  # drbg.below, which would count the bits of the limit each time
+            b = drbg.bits(self._block_bits)
+        j = 1 << b | drbg.bits(b)
+        if drbg.chance(1 << b, j) and bernoulli_exp(drbg, self.s_num * j, self.s_den):
+            return j
+        return 0
 
 
 def bernoulli_exp(drbg, num, den):
@@ -181,32 +180,38 @@ def bernoulli_exp(drbg, num, den):
 def _bernoulli_exp_below_one(drbg, num, den):
     """The same for num / den in [0, 1]: the first failure among Bernoulli(x / k) has odd k."""
     k = 1
-    while bernoulli(drbg, num, den * k):
+    while drbg.chance(num, den * k):
         k += 1
     return k & 1 == 1
 
 
 def poisson(drbg, num, den):
-    """Poisson(num / den), as a sum of equal parts with means below 1/2."""
+    """Poisson(num / den), as a sum of equal parts with means below 1/2.
+
+    MicroPython takes a function's frame from the heap once locals and stack pass 11 words; finding
+    room there costs more than all a share needs otherwise, so frames are kept small here.
+    """
     parts = 1 + 2 * num // den
     den *= parts
     total = 0
-    for _ in range(parts):
-        k = None
-        while k is None:
-            k = _poisson_try(drbg, num, den)
-        total += k
+    while parts:
+        k = _poisson_try(drbg, num, den)
+        if k is not None:
+            total += k
+            parts -= 1
     return total
 
 
 def _poisson_try(drbg, num, den):
     """A geometric k, chance (num/den)^k, kept with chance 1 / k!; None when it is not."""
     k = 0
-    while bernoulli(drbg, num, den):
+    while drbg.chance(num, den):
         k += 1
-    for i in range(2, k + 1):
-        if not bernoulli(drbg, 1, i):
+    i = 2
+    while i <= k:
+        if not drbg.chance(1, i):
             return None
+        i += 1
     return k
 
 

@@ -5,6 +5,7 @@ or the new content, never half of each.
 """
 
 import os
+import struct
 from hashlib import sha256
 
 from wattveil_meter.fields import pack, uint
@@ -20,9 +21,13 @@ class Damaged(Exception):
     """
 
 
+# Bytes before a value for which a block was got ready: more than littlefs would keep in its directory.
+_LEAD = 520
+
+
 def checked(value):
-    """File content of a value: 8 bytes of its SHA-256, then the value."""
-    return sha256(value).digest()[:8] + value
+    """File content of a value: itself, 8 bytes of its SHA-256, and its length as u32."""
+    return value + sha256(value).digest()[:8] + struct.pack("<I", len(value))
 
 
 class FileStorage:
@@ -30,6 +35,7 @@ class FileStorage:
 
     def __init__(self, folder="."):
         self._folder = folder
+        self._ready = None  # (name, open file) after `prepare`
 
     def read(self, name):
         """The stored bytes; Damaged."""
@@ -38,25 +44,57 @@ class FileStorage:
                 data = file.read()
         except OSError:
             raise Damaged(name)
-        if len(data) < 8 or checked(data[8:]) != data:
-            raise Damaged(name)
-        return data[8:]
+        lead = len(data) - 12 - int.from_bytes(data[-4:], "little")
+        if lead in (0, _LEAD):
+            value = data[lead:-12]
+            if bytes(lead) + checked(value) == data:
+                return value
+        raise Damaged(name)
+
+    def prepare(self, name):
+        """Make the next write of `name` a quick one: what littlefs writes next has to be erased first,
+        and that takes a flash longer than all else.
+
+        Erased is the block under the first bytes of the new file, so these are written now: zeros.
+        Until `write` closes the file, the old value stands. POSIX has nothing to prepare.
+        """
+        if self._ready or hasattr(os, "fsync"):
+            return
+        try:
+            file = open(self._new(name), "wb")
+        except OSError:  # `write` will say so
+            return
+        try:
+            file.write(bytes(_LEAD))
+            self._ready = name, file
+        except OSError:  # full
+            try:
+                file.close()
+            except OSError:
+                pass
 
     def write(self, name, value):
         """Replace the stored bytes."""
-        path = self._folder + "/" + name
-        with open(path + ".new", "wb") as file:
+        if self._ready and self._ready[0] == name:
+            file = self._ready[1]
+            self._ready = None
+        else:
+            file = open(self._new(name), "wb")
+        with file:
             file.write(checked(value))
             file.flush()
             if hasattr(os, "fsync"):
                 os.fsync(file.fileno())
-        os.rename(path + ".new", path)
+        os.rename(self._new(name), self._folder + "/" + name)
         if hasattr(os, "fsync"):  # POSIX: the rename itself; littlefs has done it by now
             folder = os.open(self._folder, 0)  # O_RDONLY
             os.fsync(folder)
             os.close(folder)
         elif hasattr(os, "sync"):
             os.sync()
+
+    def _new(self, name):
+        return self._folder + "/" + name + ".new"
 
 
 class MemoryStorage:
@@ -68,6 +106,9 @@ class MemoryStorage:
     def read(self, name):
         """The stored bytes; KeyError."""
         return self._values[name]
+
+    def prepare(self, name):
+        """Nothing: RAM needs no erasing."""
 
     def write(self, name, value):
         """Replace the stored bytes."""

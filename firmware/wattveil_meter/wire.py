@@ -69,6 +69,7 @@ NAMES = {
     11: "overlap",
     12: "sum_invalid",
     13: "stopped",
+    14: "over_limit",
 }
 CODES = {name: code for code, name in NAMES.items()}
 

@@ -26,6 +26,7 @@ class Yan2024:
     def __init__(self, record, ring, combs, drbg, sampler, seeds, start):
         self._record = record
         self._ring = ring
+        self.decode = ring.decode  # of a row
         self._comb = combs["s"]
         self._drbg = drbg
         self._xi = [clamp(sampler.share(drbg), record.offset) for _ in range(record.gamma)]

@@ -180,7 +180,7 @@ def test_spent_bits_are_wiped():
     generator.bits(12)
     assert bytes(generator._block[:2]) == b"\x00\x00"
     assert any(generator._block)
-    assert generator._byte >> 4 == 0
+    assert generator._word >> 4 == 0
     generator.reseed(ENTROPY)
     assert not any(generator._block)
     assert generator._left == 0
@@ -209,6 +209,37 @@ def test_below():
     one, two = Drbg(ENTROPY), Drbg(ENTROPY)
     kept = [value for value in (two.bits(10) for _ in range(20)) if value < 700]
     assert [one.below(700) for _ in range(len(kept))] == kept
+
+
+def test_chance_is_digits_of_the_ratio_against_single_bits():
+    one, two = Drbg(ENTROPY), Drbg(ENTROPY)
+
+    def flipped(num, den):
+        while num and num < den:
+            num *= 2
+            flip = two.bits(1)
+            if num >= den and not flip:
+                return True
+            if num < den and flip:
+                return False
+            if num >= den:
+                num -= den
+        return num >= den
+
+    cases = (
+        (1, 1),
+        (7, 3),
+        (0, 1),
+        (1, 2),
+        (31, 100),
+        (1, 1000),
+        (999, 1000),
+        (5 << 70, 11 << 69),
+    )
+    for _ in range(40):
+        for num, den in cases:
+            assert one.chance(num, den) == flipped(num, den)
+    assert one.bits(40) == two.bits(40)
 
 
 def test_personalization_and_nonce_matter():

@@ -35,6 +35,50 @@ def test_round_trip_and_damage():
     assert damaged(storage, path)  # a lost file is no first start: counters would repeat
 
 
+def test_what_is_prepared_for_stays_as_it_was_until_it_is_written():
+    storage = FileStorage(".")
+    one, other = "test_store_1.tmp", "test_store_2.tmp"
+    try:
+        storage.write(one, b"old")
+        for value in (bytes(700), b"", b"short"):
+            before = storage.read(one)
+            storage.prepare(one)
+            storage.prepare(one)
+            assert storage.read(one) == before
+            storage.write(other, value)  # not the file that was prepared
+            assert storage.read(other) == value
+            storage.write(one, value)
+            assert storage.read(one) == value
+        storage.prepare(one)
+        again = FileStorage(".")  # the power was cut
+        assert again.read(one) == b"short"
+        again.write(one, b"new")
+        assert again.read(one) == b"new"
+    finally:
+        for path in (one, other):
+            os.remove(path)
+
+
+def test_every_damaged_byte_is_found():
+    path = "test_store.tmp"
+    storage = FileStorage(".")
+    try:
+        for lead in (b"", bytes(520)):
+            good = lead + checked(b"value")
+            write(path, good)
+            assert storage.read(path) == b"value"
+            for at in range(len(good)):
+                bad = bytearray(good)
+                bad[at] ^= 1
+                write(path, bad)
+                assert damaged(storage, path), at
+            for bad in (good[1:], b"\0" + good, good + b"\0", good[:-4], b""):
+                write(path, bad)
+                assert damaged(storage, path)
+    finally:
+        os.remove(path)
+
+
 def test_fresh_state_counts_from_zero():
     assert [read_uint(part) for part in unpack(FRESH["boot.bin"], 2)] == [0, 0]
     assert unpack(FRESH["period.bin"], 4) == [b"", b"", b"", b""]

@@ -164,7 +164,7 @@ def play(vector, files, kernel=Portable):
     suite = SUITES[record.suite](record, ring, combs, draws, draws, seeds, vector["start"])
     made = []
     for slot in range(1, record.gamma + 1):
-        pair = ring.decode(unhexlify(vector["row"][slot - 1]))
+        pair = suite.decode(unhexlify(vector["row"][slot - 1]))
         made.append(finish(suite.row(slot, pair)))
     made[0] = finish(suite.finish())
     wanted = [unhexlify(e) for e in vector.get("e", [])] or [None] * record.gamma

@@ -7,7 +7,12 @@ Every kernel is a *ring* with the same members, so that the rest of the core doe
     modmuls                  multiplications, squarings and conversions so far
     one() copy(x)            elements
     decode(data)             element from the wire form c mod n | c div n; Malformed if it is none
+    bare(data)               the same of c / u for the kernel's own constant u, and no multiplication
+    powers                   u^0, u^1 ... u^15; empty where u is 1
+    mend(x, count)           x u^count; x is consumed
     times(x, y) square(x)    x is consumed; y stays, and may be an entry
+    product(x, y)            both stay
+    reuse(elements)          they are not needed any more: make the next ones of their memory
     entry(buffer) start(e)   table entry from a buffer, valid until the buffer changes; its element
     finish(x, a, negative)   wire form of (-) x g^a; x is consumed
 

@@ -18,6 +18,7 @@ class Portable:
 
     name = "portable"
     form = 1  # of table entries: (t, l), the element t (1 + n l)
+    powers = ()  # a wire form is an element as it is
 
     def __init__(self, n):
         self.n = n
@@ -49,6 +50,11 @@ class Portable:
         q, r = divmod(x[0] * y[0], m)
         return r, (x[0] * y[1] + x[1] * y[0] + q * self._k) % m, x[2] + y[2]
 
+    def reuse(self, elements):
+        """Nothing: integers find their own memory."""
+
+    product = times  # tuples never change
+
     def square(self, x):
         """x^2."""
         self.modmuls += 1
@@ -77,6 +83,12 @@ class Portable:
         if x0 >= self.n or x1 >= self.n or not (x0 or x1):
             raise Malformed("not a ciphertext")
         return x0, x1, 0
+
+    bare = decode
+
+    def mend(self, x, count):
+        """x: nothing is missing."""
+        return x
 
     def finish(self, x, exponent, negative=False):
         """Wire form of x g^exponent, or of its negative."""

@@ -11,7 +11,10 @@ from pathlib import Path
 from rich.console import Console
 
 from wattveil.bench.figures import Figure
-from wattveil.bench.host import run_host
+from wattveil.bench.host import RUNS, run_host
+from wattveil.bench.host.growth import plot_growth
+from wattveil.bench.host.record import HostPlan, HostRecord
+from wattveil.bench.host.show import show_host
 from wattveil.bench.insn import run_insn
 from wattveil.bench.meter import RUNTIMES, Plan, run_meter
 from wattveil.bench.plot import check_plot, plot
@@ -34,12 +37,14 @@ class Results:
 
     meter: list[Measured] = field(default_factory=list)
     others: list[Figure] = field(default_factory=list)
+    host: list[HostRecord] = field(default_factory=list)
 
     @property
     def checked(self) -> bool:
         """Whether every answer was right."""
         records = all(one.record["checked"] for one in self.meter)
-        return records and all(one["checked"] for one in self.others)
+        others = all(one["checked"] for one in self.others)
+        return records and others and all(one["checked"] for one in self.host)
 
 
 def options(parse: argparse.ArgumentParser) -> None:
@@ -67,9 +72,21 @@ def options(parse: argparse.ArgumentParser) -> None:
                        help="periods of each row length")  # fmt: skip
     parse.add_argument("--instructions", action="store_true",
                        help="with meter: count instructions too, as `bench insn` does")  # fmt: skip
+    parse.add_argument("--what", type=_names, dest="work", default=[], metavar="LIST",
+                       help=f"with host: of {','.join(RUNS)}; default all")  # fmt: skip
+    parse.add_argument("--meters", type=int, metavar="N", help="with host: of a period")
+    parse.add_argument("--ciphertexts", type=int, default=HostPlan.ciphertexts, metavar="N",
+                       help="with host: of the product")  # fmt: skip
+    parse.add_argument("--processes", type=int, default=HostPlan.processes, metavar="N",
+                       help="with host: the most that work at a time")  # fmt: skip
     parse.add_argument("--json", action="store_true", help="a list of records, nothing else")
     parse.add_argument("--csv", type=Path, metavar="FILE", help="write the records there too")
-    parse.add_argument("--plot", type=Path, metavar="FILE", help="time against γ: .png or .svg")
+    parse.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="time against γ, of a city against meters: .png or .svg",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -92,16 +109,20 @@ def run(args: argparse.Namespace) -> int:
     if args.csv:
         write_csv(records, args.csv)
     if args.plot:
-        plot(records, args.plot)
+        if args.what == "host":
+            plot_growth(results.host, args.plot)
+        else:
+            plot(records, args.plot)
     if args.json:
+        only = {"meter": records, "insn": results.others, "host": results.host}
         both = {"meter": records, "figures": figures(results.meter) + results.others}
-        only = records if args.what == "meter" else results.others
-        print(json.dumps(both if args.what == "all" else only, indent=1))
+        print(json.dumps(only.get(args.what, both | {"host": results.host}), indent=1))
     else:
         out = Console()
         if not out.is_terminal:
             out = Console(width=FILE_WIDTH)
-        for shown in show_records(records) + show(figures(results.meter) + results.others):
+        tables = show_records(records) + show(figures(results.meter) + results.others)
+        for shown in [*tables, *show_host(results.host)]:
             out.print(shown)
     return 0 if results.checked else 1
 
@@ -118,7 +139,7 @@ def _run(args: argparse.Namespace, plan: Plan, progress: Callable[[str], None]) 
                 raise
             progress(f"skipped: {missing}")
     if args.what in ("host", "all"):
-        results.others += run_host(plan.bits, plan.repeats, progress)
+        results.host = run_host(_host_plan(args), progress)
     return results
 
 
@@ -148,6 +169,21 @@ def _plan(args: argparse.Namespace) -> Plan:
         row_check=not args.no_row_check,
         kernel=args.kernel,
         repeats=args.repeats,
+    )
+
+
+def _host_plan(args: argparse.Namespace) -> HostPlan:
+    """ValueError for what cannot be measured."""
+    if min(args.processes, args.ciphertexts, args.meters or 1) < 1:
+        raise ValueError("--meters, --ciphertexts and --processes: at least 1")
+    return HostPlan(
+        bits=args.bits,
+        what=args.work,
+        repeats=args.repeats,
+        gamma=max(args.gamma),
+        meters=args.meters,
+        processes=args.processes,
+        ciphertexts=args.ciphertexts,
     )
 
 

@@ -21,7 +21,7 @@ from mpremote.transport_serial import SerialTransport  # type: ignore[import-unt
 
 from wattveil.bench.build import Build
 from wattveil.bench.rig import BenchError, Cloud, OutOfMemory
-from wattveil.fleet import board
+from wattveil.boards import deploy, repl
 from wattveil.fleet.emulated import EmulatedMeter
 from wattveil.links.serial import find_port
 from wattveil_meter.wire import Deframer, stuff
@@ -150,7 +150,7 @@ class Port:
         """As Place.run."""
         self._bring(files)
         text = {"path": FOLDER, "program": program, "job": {**job, "folder": FOLDER}}
-        transport = SerialTransport(self._port, timeout=board.READ_S)
+        transport = SerialTransport(self._port, timeout=repl.READ_S)
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # mpremote prints what it got
                 transport.enter_raw_repl(timeout_overall=30)  # a soft reset without main.py
@@ -173,8 +173,8 @@ class Port:
         def progress(name: str, done: int, total: int) -> None:
             self._progress(f"{self.name}: copying {name} ({done // 1024} of {total // 1024} kB)")
 
-        with board._RawRepl(self._port) as repl:
-            board._bring_up_to_date(repl, self._port, wanted, progress)
+        with repl.RawRepl(self._port) as board:
+            deploy.bring_up_to_date(board, wanted, progress)
         self._held = digest
 
     def close(self) -> None:
@@ -183,8 +183,8 @@ class Port:
             self._owner.close()
             return
         with (
-            contextlib.suppress(board.BoardError, TransportError, OSError),
-            board._RawRepl(self._port),
+            contextlib.suppress(repl.BoardError, TransportError, OSError),
+            repl.RawRepl(self._port),
         ):
             pass
 

@@ -25,7 +25,7 @@ from wattveil.paillier.rows import RowFactory
 from wattveil.roles.suites import SUITES, Suite
 from wattveil_meter import masks, wire
 from wattveil_meter.fields import read_uint
-from wattveil_meter.meter import Package
+from wattveil_meter.package import Package
 from wattveil_meter.record import FIELDS, Record
 
 DAY = 20_400

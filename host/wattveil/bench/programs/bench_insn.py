@@ -18,8 +18,9 @@ from wattveil_meter import hal
 from wattveil_meter.cipher import Comb
 from wattveil_meter.drbg import Drbg
 from wattveil_meter.links.serial import SerialLink
-from wattveil_meter.meter import SUITES, Package
+from wattveil_meter.meter import SUITES
 from wattveil_meter.noise import Drawn, make_sampler
+from wattveil_meter.package import Package
 
 
 class Meter:
@@ -63,7 +64,7 @@ def one_report(meter, ring, combs, job, send):
     size = 2 * record.nb
     with open(job["folder"] + "/rows.bin", "rb") as file:
         for slot in range(1, record.gamma + 1):
-            e = finish(suite.row(slot, ring.decode(file.read(size))))
+            e = finish(suite.row(slot, suite.decode(file.read(size))))
             if e:
                 send(slot, e)
     e = finish(suite.finish())

@@ -54,12 +54,18 @@ class Sampler:
 
 
 class Storage:
-    """Keeps the time another one takes to write."""
+    """Keeps the time another one takes to write and to get ready for it."""
 
     def __init__(self, storage):
         self.read = storage.read
         self.storage = storage
         self.us = 0
+
+    def prepare(self, name):
+        """As in wattveil_meter/store."""
+        begun = ticks.now()
+        self.storage.prepare(name)
+        self.us += ticks.since(begun)
 
     def write(self, name, value):
         """As in wattveil_meter/store."""
@@ -99,9 +105,10 @@ class Channel:
 def build(job, ring):
     """(meter, sampler, storage) as wattveil_meter.app builds them, for a period never begun."""
     from wattveil_meter import VERSION, hal, meter, selftest
+    from wattveil_meter.package import Package
     from wattveil_meter.store import FRESH, FileStorage
 
-    package = meter.Package(read(job, "record.bin"), read(job, "meter.bin"))
+    package = Package(read(job, "record.bin"), read(job, "meter.bin"))
     about = (hal.runtime(), VERSION, selftest.run(ring))
     files = FileStorage(job["folder"])
     for name, value in FRESH.items():
