@@ -30,9 +30,13 @@ class Demo:
     """Opens what `seal_reading` made; the meter asks for it with a READING message."""
 
     remote = True
+    why = ""  # the host knows
 
     def __init__(self, registration_key, fleet):
         self._enc, self._mac = _keys(registration_key, fleet)
+
+    def poll(self, utc):
+        """Nothing to do."""
 
     def open(self, start, blob):
         """Wh or None; Malformed when the blob is not this meter's reading of that interval."""

@@ -27,7 +27,7 @@ import stat
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
@@ -59,7 +59,7 @@ class _Meter(NamedTuple):
 
 
 @dataclass
-class _Rows:
+class Rows:
     """What one pass over the file leaves: a slot is the number of a distinct timestamp."""
 
     meters: dict[bytes, _Meter] = field(default_factory=dict)
@@ -155,9 +155,19 @@ def _header(path: str, raw: bytes | None) -> tuple[int, tuple[int, int, int]]:
     return len(names), (places[0], places[1], places[2])
 
 
-def _scan(path: str, skip_bad: bool, skipped: Counter[str]) -> _Rows:
-    """One pass over the file; every text is parsed once, however often it stands there."""
-    rows = _Rows()
+def _nowhere(line: int, reason: str) -> None:
+    """What becomes of a skipped row's reason when nobody asked for it."""
+
+
+def scan(
+    path: str, bad: Callable[[int, BadReading], None], lines_at_once: int = 1 << 62
+) -> Iterator[Rows]:
+    """One pass over the file; every text is parsed once, however often it stands there.
+
+    `bad` is told of each row that cannot be used. The rows of so many lines are yielded at once;
+    slots are those of the whole file. DataError for the file as such.
+    """
+    rows = Rows()
     lines = _lines(path)
     width, (at_id, at_time, at_wh) = _header(path, next(lines, None))
     slots: dict[bytes, int] = {}
@@ -194,7 +204,12 @@ def _scan(path: str, skip_bad: bool, skipped: Counter[str]) -> _Rows:
         entry.packed.append(slot << 32 | wh)
         entry.lines.append(line)
 
+    until = lines_at_once + 1
     for line, raw in enumerate(lines, 2):
+        if line > until:
+            yield rows
+            rows.meters = {}
+            until += lines_at_once
         text = raw.rstrip(b"\r\n")
         if quotes := text.count(b'"'):  # quick only if every field is quoted
             plain = quotes == 2 * width and text.startswith(b'"') and text.endswith(b'"')
@@ -213,11 +228,9 @@ def _scan(path: str, skip_bad: bool, skipped: Counter[str]) -> _Rows:
             continue
         try:
             keep_row(raw, line)
-        except BadReading as bad:
-            if not skip_bad:
-                raise DataError(path, line, bad.column, bad.reason, bad.todo) from None
-            skipped[bad.kind] += 1
-    return rows
+        except BadReading as error:
+            bad(line, error)
+    yield rows
 
 
 def _column_of(path: str, line: int, name: str) -> int:
@@ -230,7 +243,7 @@ def _column_of(path: str, line: int, name: str) -> int:
     return 1
 
 
-def _period(path: str, rows: _Rows, used: set[int]) -> int:
+def _period(path: str, rows: Rows, used: set[int]) -> int:
     """The smallest step between the timestamps in use; all must lie on its grid."""
     ordered = sorted((rows.seconds[slot], rows.first_line[slot]) for slot in used)
     if len(ordered) < 2:
@@ -255,11 +268,23 @@ def read_csv(
     meters: int | None = None,
     periods: int | None = None,
     skip_bad: bool = False,
+    note: Callable[[int, str], None] = _nowhere,
 ) -> LoadData:
-    """Read the first ``meters`` ids and their first ``periods`` intervals (all by default)."""
+    """Read the first ``meters`` ids and their first ``periods`` intervals (all by default).
+
+    ``note`` is told the line and reason of every row that is skipped (of conflicting duplicates,
+    the first of each meter).
+    """
     path = os.fspath(path)
     skipped: Counter[str] = Counter()
-    rows = _scan(path, skip_bad, skipped)
+
+    def bad(line: int, error: BadReading) -> None:
+        if not skip_bad:
+            raise DataError(path, line, error.column, error.reason, error.todo) from None
+        skipped[error.kind] += 1
+        note(line, error.reason)
+
+    (rows,) = scan(path, bad)
     duplicates, clashes, used = 0, list[tuple[int, int]](), set[int]()
     for entry in rows.meters.values():
         slots = {packed >> 32 for packed in entry.packed}
@@ -268,6 +293,7 @@ def read_csv(
             duplicates += same
             if first:
                 clashes.append(first)
+                note(first[0], f"conflicting duplicate of line {first[1]}")
                 skipped["conflicting duplicate"] += conflicts
                 slots = {packed >> 32 for packed in entry.packed}
         used |= slots
@@ -277,8 +303,8 @@ def read_csv(
         todo = "keep the right one of the two"
         raise DataError(path, line, _column_of(path, line, "wh"), reason, todo)
     if not used:
-        bad = f" ({skipped.total()} bad ones skipped)" if skipped else ""
-        raise DataError(path, 0, 0, f"the file has no readings{bad}", "name a file with readings")
+        gone = f" ({skipped.total()} bad ones skipped)" if skipped else ""
+        raise DataError(path, 0, 0, f"the file has no readings{gone}", "name a file with readings")
     period = _period(path, rows, used)
     shift = period if stamp == "end" else 0
 
