@@ -20,6 +20,7 @@ class SerialLink:
 
     closed: True once the other side is gone for good (a hung-up pseudo-terminal; never on a board).
     dropped: frames that nobody took within WRITE_WAIT_MS. refused: counts of the deframer.
+    up: not closed.
     """
 
     # A byte that raises KeyboardInterrupt, or -1. Boards do that themselves (micropython.kbd_intr);
@@ -43,6 +44,11 @@ class SerialLink:
         self.refused = self._deframer.refused
         self.dropped = 0
         self.closed = False
+
+    @property
+    def up(self):
+        """Whether a frame would go out now."""
+        return not self.closed
 
     def read(self, wait_ms=0):
         """The frames completed by now; waits up to `wait_ms` for a first byte, else not at all."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -14,12 +15,15 @@ from wattveil.demo.plan import Plan
 from wattveil.demo.screen import Quiet
 from wattveil.fleet.provision import Fleet, MeterPackage
 from wattveil.roles.cloud import Cloud
+from wattveil.roles.common import Load, Role
+from wattveil.roles.effects import Effect
 from wattveil.runners.memory import MemoryNet
 from wattveil.runners.process import build
 from wattveil.store import Store
 from wattveil_meter import VERSION, hal, selftest
 from wattveil_meter.kernels.portable import Portable
-from wattveil_meter.meter import Meter, Package
+from wattveil_meter.meter import Meter
+from wattveil_meter.package import Package
 from wattveil_meter.store import MemoryStorage
 
 
@@ -35,7 +39,11 @@ class VirtualClock:
     def set(self, now: int) -> None:
         """Move to `now`; meters that wait for a while have waited long enough."""
         self._now = now
-        self._ms += 60_000
+        self.wait(60.0)
+
+    def wait(self, seconds: float) -> None:
+        """Time passes for whoever waits, while `now` stands still."""
+        self._ms += int(1000 * seconds)
 
     def now(self) -> int:
         """UTC, seconds."""
@@ -55,12 +63,12 @@ class _Sensor:
 
     remote = False
 
-    def __init__(self, readings: dict[int, int | None]) -> None:
-        self._readings = readings
+    def __init__(self, readings: Mapping[int, int | None]) -> None:
+        self.readings = readings
 
     def energy(self, start: int, length: int) -> int | None:
         """Wh of the period that starts at `start`."""
-        return self._readings.get(start)
+        return self.readings.get(start)
 
 
 class CoreMeter:
@@ -69,11 +77,13 @@ class CoreMeter:
     def __init__(
         self, package: MeterPackage, clock: VirtualClock, plan: Plan, ring: Portable, tested: str
     ) -> None:
+        self.sensor = _Sensor(plan.readings[package.id])
+        self.busy_s = 0.0  # computing, since it was last set to 0
         self.meter = Meter(
             Package(package.files["record.bin"], package.files["meter.bin"]),
             package.tables(),
             MemoryStorage(),
-            _Sensor(dict(plan.readings[package.id])),
+            self.sensor,
             clock,
             os.urandom(64),
             (hal.runtime(), VERSION, tested),
@@ -82,42 +92,72 @@ class CoreMeter:
 
     def poll(self) -> bytes | None:
         """Compute until there is a request to send, or nothing to do."""
-        while True:
-            out = self.meter.poll()
-            if isinstance(out, bytes):
-                return out
-            if out:
-                return None
+        began = time.perf_counter()
+        try:
+            while True:
+                out = self.meter.poll()
+                if isinstance(out, bytes):
+                    return out
+                if out:
+                    return None
+        finally:
+            self.busy_s += time.perf_counter() - began
 
     def receive(self, frame: bytes) -> None:
         """The cloud's answer."""
         self.meter.receive(frame)
 
 
+class Down:
+    """What is left of a killed role: nothing is heard, nothing is said."""
+
+    def restore(self, load: Load) -> list[Effect]:
+        """See `common.Role`, as all of these."""
+        return []
+
+    def receive(self, peer: str, frame: bytes) -> list[Effect]:
+        return []
+
+    def tick(self) -> list[Effect]:
+        return []
+
+    def resume(self, event: tuple[str, int]) -> list[Effect]:
+        return []
+
+    def linked(self, peer: str, up: bool) -> list[Effect]:
+        return []
+
+    def status(self) -> dict[str, Any]:
+        return {}
+
+
 class MemoryDemo:
-    """Roles and meters joined by queues. A driver of `run`: start, prepare, close, status."""
+    """Roles and meters joined by queues. A driver of `run`: start, finish, status, close."""
 
     def __init__(self, plan: Plan, fleet: Fleet, screen: Quiet) -> None:
         self._plan = plan
+        self._fleet = fleet
         self._screen = screen
         self._stack = ExitStack()
         self._clock = VirtualClock(plan.starts[0])
-        stores = {
+        self._stores = {
             # no power cut to survive here: NORMAL spares an fsync for each report
             name: self._stack.enter_context(Store(fleet.role_folder(name) / "state.db", "NORMAL"))
             for name in ("center", "cloud", "dealer")
         }
         roles, first = {}, {}
-        for name, store in stores.items():
-            folder = fleet.role_folder(name)
-            roles[name], first[name] = build(name, folder, store, self._clock)
-        self.roles = roles
-        self.net = MemoryNet(roles["center"], roles["cloud"], roles["dealer"], stores)
+        for name in self._stores:
+            roles[name], first[name] = self._build(name)
+        self.net = MemoryNet(roles["center"], roles["cloud"], roles["dealer"], self._stores)
+        self.roles = self.net.roles
         for name, effects in first.items():
             self.net.carry_out(name, effects)
         ring = Portable(mpz(fleet.record.n))  # one for all: it keeps nothing but a count
         args = (self._clock, plan, ring, selftest.run(ring))
         self.meters = [CoreMeter(package, *args) for package in fleet.meters.values()]
+
+    def _build(self, name: str) -> tuple[Role, list[Effect]]:
+        return build(name, self._fleet.role_folder(name), self._stores[name], self._clock)
 
     def start(self) -> None:
         """Bring the meters to work on the first period."""

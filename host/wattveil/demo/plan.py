@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 from wattveil.fleet.settings import SUITES, FleetSettings, exact, share_of, sorted_roster
-from wattveil.importers.csv_file import read_csv
+from wattveil.importers.files import read_load
 from wattveil.importers.households import generate
 from wattveil.importers.readings import LoadData
 from wattveil.paillier.keys import check_bits
 
 RUNTIMES = ("micropython", "micropython-arm", "cpython")
-LINKS = ("serial", "memory")
+LINKS = ("serial", "mqtt", "memory")
 METERS, PERIODS = 12, 4  # when nothing is said
 EVENING = 1767636000  # 2026-01-05T18:00:00Z, a Monday: made-up homes are shown awake
 
@@ -43,7 +43,7 @@ class DemoOptions:
     quorum: str = "0.7"
     colluding: int = 0
     drop: str = "0.0"
-    data: Path | None = None
+    data: tuple[Path, ...] = ()
     stamp: Literal["start", "end"] = "start"
     skip_bad: bool = False
     runtime: str | None = None
@@ -89,15 +89,18 @@ class Plan:
         return self.clamped(number, start) != self.readings[self.roster[number - 1]][start]
 
 
-def make_plan(options: DemoOptions) -> Plan:
-    """Check everything that can be checked before anything is started; ValueError (DataError)."""
+def make_plan(options: DemoOptions, periods: int = PERIODS) -> Plan:
+    """Check everything that can be checked before anything is started; ValueError (DataError).
+
+    periods: how many when the options do not say.
+    """
     runtime = options.runtime or ("cpython" if options.link == "memory" else "micropython")
     if options.link == "memory" and runtime != "cpython":
         raise ValueError(
             f"--link memory runs the meters in this process, so --runtime {runtime} cannot be: "
             "use --runtime cpython, or --link serial"
         )
-    if options.link == "memory" and options.ports:
+    if options.link != "serial" and options.ports:
         raise ValueError("--port needs --link serial")
     if options.deadline <= 0:
         raise ValueError("--deadline: must be above 0 seconds")
@@ -106,7 +109,7 @@ def make_plan(options: DemoOptions) -> Plan:
     if options.periods is not None and options.periods < 1:
         raise ValueError("--periods: must be 1 or more")
     warning = check_bits(options.bits, options.insecure_test_key)
-    data = _load(options)
+    data = _load(options, periods)
     if len(set(options.ports)) != len(options.ports) or len(options.ports) > len(data.meters):
         raise ValueError("--port: a port is named twice, or there are more ports than meters")
     settings = FleetSettings(
@@ -139,11 +142,11 @@ def make_plan(options: DemoOptions) -> Plan:
     )
 
 
-def _load(options: DemoOptions) -> LoadData:
-    if options.data is None:
-        meters, periods = options.meters or METERS, options.periods or PERIODS
+def _load(options: DemoOptions, default: int) -> LoadData:
+    if not options.data:
+        meters, periods = options.meters or METERS, options.periods or default
         return generate(meters, periods, options.seed_data, start=EVENING)
-    data = read_csv(
+    data = read_load(
         options.data,
         stamp=options.stamp,
         meters=options.meters,
@@ -151,7 +154,7 @@ def _load(options: DemoOptions) -> LoadData:
         skip_bad=options.skip_bad,
     )
     meters = options.meters or min(METERS, len(data.meters))
-    return data.select(meters, options.periods or min(PERIODS, len(data.starts)))
+    return data.select(meters, options.periods or min(default, len(data.starts)))
 
 
 def _dropped(roster: tuple[str, ...], start: int, count: int, seed: int) -> set[str]:

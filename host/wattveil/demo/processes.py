@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -26,16 +27,22 @@ class RoleProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
-    def start(self) -> None:
-        """Start the process, also again after `kill`."""
+    def start(self, clock: int | None = None) -> None:
+        """Start the process, also again after `kill`; clock: UTC s, where it is frozen from the start."""
+        command = self._command + ([] if clock is None else ["--clock", str(clock)])
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command,
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C in the terminal is ours: we stop them in order
             )
+
+    @property
+    def pid(self) -> int:
+        """Of the process; 0 when it is not running."""
+        return self._process.pid if self._process else 0
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """One control line and its answer; RoleFailed."""
@@ -56,11 +63,17 @@ class RoleProcess:
             raise RoleFailed(f"{self.role}: {answer['error']}")
         return answer
 
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """Power cut: no goodbye."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            self._close_pipes(process)
 
     def stop(self) -> None:
         """Clean end; killed when it takes longer than STOP_S."""
@@ -73,6 +86,10 @@ class RoleProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        self._close_pipes(process)
+
+    def _close_pipes(self, process: subprocess.Popen[bytes]) -> None:
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # it ended with our words unread
+                    pipe.close()

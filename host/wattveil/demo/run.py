@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from wattveil.demo.memory import MemoryDemo, memory_demo
+from wattveil.demo.mqtt import mqtt_demo
 from wattveil.demo.plan import Plan
 from wattveil.demo.report import period_row, summary
 from wattveil.demo.screen import Quiet
 from wattveil.demo.serial import SerialDemo, serial_demo
+from wattveil.fleet.broker import find_broker
 from wattveil.fleet.provision import provision
 from wattveil.fleet.runtime import find_runtime
 from wattveil.links.serial import find_port
@@ -19,11 +21,13 @@ from wattveil.paillier.keys import generate
 
 
 def preflight(plan: Plan) -> None:
-    """What would stop a run after keys and meters are made, found before: runtime, ports.
+    """What would stop a run after keys and meters are made, found before: runtime, ports, broker.
 
-    RuntimeMissing, LinkDown.
+    RuntimeMissing, LinkDown, BrokerMissing.
     """
-    if plan.options.link == "serial":
+    if plan.options.link == "mqtt":
+        find_broker()
+    if plan.options.link != "memory":
         if plan.runtime != "cpython":
             find_runtime(plan.runtime)
         for port in plan.options.ports:
@@ -66,7 +70,8 @@ def _run(plan: Plan, screen: Quiet, root: Path, main: Path | None) -> dict[str, 
     if memory:
         with memory_demo(plan, fleet, screen) as demo:
             return _periods(plan, demo, screen)
-    with serial_demo(plan, fleet, screen, main) as processes:
+    over = mqtt_demo if options.link == "mqtt" else serial_demo
+    with over(plan, fleet, screen, main) as processes:
         return _periods(plan, processes, screen)
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from wattveil.boards.provision import join_board
 from wattveil.demo.plan import Plan
 from wattveil.demo.processes import RoleFailed, RoleProcess
 from wattveil.demo.screen import Quiet
-from wattveil.fleet.board import join_board
 from wattveil.fleet.emulated import EmulatedMeter
 from wattveil.fleet.provision import Fleet
 from wattveil.fleet.replay import write_readings
-from wattveil_meter.meter import Package
+from wattveil_meter.package import Package
 from wattveil_meter.sensors.demo import seal_reading
 
 POLL_S = 0.05
@@ -37,6 +37,7 @@ class SerialDemo:
         self.roles: dict[str, RoleProcess] = {}
         self._main = main
         self._sockets = ""
+        self._ports: list[str] = []
 
     def start(self) -> None:
         """Start everything and wait until all meters have registered."""
@@ -46,7 +47,8 @@ class SerialDemo:
         self._role("dealer", "--listen", dealer)
         self._role("center", "--listen", center)
         peers = ("--peer", f"center={center}", "--peer", f"dealer={dealer}")
-        self._role("cloud", *peers, "--deadline", str(self._plan.options.deadline))
+        deadline = ("--deadline", str(self._plan.options.deadline))
+        self._role("cloud", *peers, *deadline, *self._cloud_options())
         self._set_clocks(self._plan.starts[0])
         self._start_meters()
         self._wait("registering meters", lambda n, m: m["state"] == "registered")
@@ -113,13 +115,25 @@ class SerialDemo:
                 continue
             folder = self._fleet.meter_folder(name)
             write_readings(folder, plan.readings[name].items())
-            meter = EmulatedMeter(folder, plan.runtime, main=self._main)
-            self.meters[number] = meter
-            meter.start()
-            self.roles["cloud"].ask(attach=[{"port": meter.port}])
+            self.meters[number] = self._start_meter(number, folder)
             self._screen.step(f"starting meters ({plan.runtime})", number, total)
         for number, port in boards.items():
             self._join(number, port)
+
+    def _cloud_options(self) -> tuple[str, ...]:
+        """How the cloud's process finds the meters, where ports do not say it."""
+        return ()
+
+    def _start_meter(self, number: int, folder: Path) -> EmulatedMeter:
+        """Start the meter of a folder and bring it together with the cloud."""
+        meter = EmulatedMeter(folder, self._plan.runtime, main=self._main)
+        meter.start()
+        self._attach(meter.port)
+        return meter
+
+    def _attach(self, port: str) -> None:
+        self._ports.append(port)
+        self.roles["cloud"].ask(attach=[{"port": port}])
 
     def _join(self, number: int, port: str) -> None:
         """Provision a real board over its cable and hand it its readings, sealed, by the cloud."""
@@ -129,15 +143,19 @@ class SerialDemo:
         def progress(file: str, done: int, total: int) -> None:
             self._screen.step(f"provisioning {port} as {name}: {file} (bytes)", done, total)
 
-        joined = join_board(port, package.files, progress, tables=self._fleet.tables)
+        joined = join_board(port, package.files, progress)
+        self._hand_over(number, name, self._plan.readings[name])
+        self._attach(joined.port)
+
+    def _hand_over(self, number: int, name: str, readings: Mapping[int, int | None]) -> None:
+        """A real board's readings, sealed, by the cloud."""
+        package = self._fleet.meters[name]
         secrets = Package(package.files["record.bin"], package.files["meter.bin"])
         key, fleet = secrets.registration_key, secrets.record.fleet
         sealed = {
-            str(start): seal_reading(key, fleet, start, wh).hex()
-            for start, wh in self._plan.readings[name].items()
+            str(start): seal_reading(key, fleet, start, wh).hex() for start, wh in readings.items()
         }
         self.roles["cloud"].ask(readings={str(number): sealed})
-        self.roles["cloud"].ask(attach=[{"port": joined.port}])
 
     def _wait(self, text: str, ready: Any) -> None:
         """Poll the cloud until `ready(number, meter)` for all meters that are still alive."""

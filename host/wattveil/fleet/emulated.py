@@ -25,8 +25,8 @@ from wattveil.fleet.runtime import find_runtime
 RUNTIMES = ("micropython", "micropython-arm", "cpython")
 # An RP2040 leaves about 192 kB to MicroPython; objects of the 64-bit build are twice as large.
 HEAP = {"micropython": "384k", "micropython-arm": "192k"}
-LOG_BYTES = 262_144  # of log.txt; when it is full it starts again
-_PR_SET_PDEATHSIG = 1
+LOG_BYTES = 262_144  # of stderr.txt; when it is full it starts again
+PR_SET_PDEATHSIG = 1
 
 
 def firmware_folder() -> Path:
@@ -37,7 +37,7 @@ def firmware_folder() -> Path:
 class EmulatedMeter:
     """One meter process; `start` runs it, `port` is the path to open. A context manager: close.
 
-    folder: the meter's own (its working directory; also takes log.txt, the process's stderr).
+    folder: the meter's own (its working directory; also takes stderr.txt, the process's stderr).
     runtime: one of RUNTIMES. main: the program, default the firmware's main.py. heap:
     MicroPython's, as for `-X heapsize=`. firmware: what is imported from, default the folder
     wattveil_meter is in.
@@ -48,6 +48,8 @@ class EmulatedMeter:
     terminal hangs up, which wattveil_meter.links.serial takes as the end, and on Linux the kernel
     kills them (PR_SET_PDEATHSIG; only for meters started from the main thread, because the signal
     would already come when the thread that started them ends).
+
+    console: False for a meter whose link is a network: no port, and stdout goes to stderr.txt too.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class EmulatedMeter:
         main: Path | None = None,
         heap: str | None = None,
         firmware: Path | None = None,
+        console: bool = True,
     ) -> None:
         if runtime not in RUNTIMES:
             raise ValueError(f"no runtime is called {runtime!r}: there are {', '.join(RUNTIMES)}")
@@ -69,10 +72,14 @@ class EmulatedMeter:
         if not self.main.exists():
             raise FileNotFoundError(f"{self.main} is missing: run from a wattveil checkout")
         self._process: subprocess.Popen[bytes] | None = None
-        # Raw before anyone writes: a terminal that echoes would send the host its own frames back.
-        self._master, self._slave = os.openpty()  # the slave stays open here: no hang-up between
-        tty.setraw(self._slave)  # the host's closing and opening the port
-        self.port = os.ttyname(self._slave)
+        self._console = console
+        self._master = self._slave = -1
+        self.port = ""
+        if console:
+            # Raw before anyone writes: a terminal that echoes would send the host its own frames.
+            self._master, self._slave = os.openpty()  # the slave stays open here: no hang-up
+            tty.setraw(self._slave)  # between the host's closing and opening the port
+            self.port = os.ttyname(self._slave)
 
     def _command(self, heap: str | None) -> list[str]:
         if self.runtime == "cpython":
@@ -84,9 +91,10 @@ class EmulatedMeter:
         """Run the meter; nothing to do when it runs already."""
         if self.alive():
             return
-        if self._master < 0:
-            raise ValueError(f"{self!r} is closed")
-        termios.tcflush(self._slave, termios.TCOFLUSH)  # what the one before has not read
+        if self._console:
+            if self._master < 0:
+                raise ValueError(f"{self!r} is closed")
+            termios.tcflush(self._slave, termios.TCOFLUSH)  # what the one before has not read
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         environment["MICROPYPATH"] = f".frozen:{self.firmware}"
         environment["PYTHONPATH"] = str(self.firmware)
@@ -94,17 +102,16 @@ class EmulatedMeter:
             self.argv,
             cwd=self.folder,
             env=environment,
-            stdin=self._master,
-            stdout=self._master,
-            stderr=subprocess.PIPE,
+            stdin=self._master if self._console else subprocess.DEVNULL,
+            stdout=self._master if self._console else subprocess.PIPE,
+            stderr=subprocess.PIPE if self._console else subprocess.STDOUT,
             process_group=0,
-            preexec_fn=_die_with_parent(),
+            preexec_fn=die_with_parent(),
         )
-        assert self._process.stderr is not None
-        log = self.folder / "log.txt"
-        threading.Thread(
-            target=_keep_log, args=(self._process.stderr, log), name="meter log", daemon=True
-        ).start()
+        pipe = self._process.stderr or self._process.stdout
+        assert pipe is not None
+        log = self.folder / "stderr.txt"
+        threading.Thread(target=_keep_log, args=(pipe, log), name="meter log", daemon=True).start()
 
     def alive(self) -> bool:
         """Whether the process runs."""
@@ -136,7 +143,7 @@ class EmulatedMeter:
 
     def log(self) -> str:
         """What it wrote to stderr: an uncaught exception, above all."""
-        path = self.folder / "log.txt"
+        path = self.folder / "stderr.txt"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def hang_up(self) -> None:
@@ -165,7 +172,7 @@ class EmulatedMeter:
         return f"EmulatedMeter({self.folder.name}, {self.runtime}, {self.port})"
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
     """What the child does before it becomes the meter: ask for SIGKILL when this process dies."""
     if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
         return None
@@ -173,7 +180,7 @@ def _die_with_parent() -> Callable[[], None] | None:
     parent = os.getpid()
 
     def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before we asked
             os._exit(1)
 
