@@ -5,9 +5,9 @@ A runtime or board that is missing is a skip that says what to do.
 
 from __future__ import annotations
 
-import os
 import select
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,43 @@ from wattveil.fleet.runtime import RuntimeMissing, find_runtime
 from wattveil.links.serial import SerialLink
 
 HERE = Path(__file__).parent
-BOARD = "WATTVEIL_BOARD"  # USB serial number or port of a real board whose files may be replaced
+SHOWN = 1500  # characters of each log when a test fails
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What a bench gives the suite (docs/HIL.md)."""
+    group = parser.getgroup("wattveil bench")
+    group.addoption(
+        "--port",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="a board whose files may be replaced, by USB serial number or path (repeatable)",
+    )
+    group.addoption("--bench", type=Path, metavar="FILE", help="the bench's boards: bench.toml")
+    group.addoption("--hours", type=float, default=0.0, metavar="H", help="length of the soak")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failure says where each log is, and how it ends."""
+    report: Any = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            for path in value.logs() if hasattr(value, "logs") else ():
+                words = path.read_text(errors="replace")[-SHOWN:]
+                report.sections.append((f"log of {path.parent.name}: {path}", words))
+    return report
+
+
+def bench_ports(config: pytest.Config) -> list[str]:
+    """The bench's boards, whose files may be replaced; a skip when there is none."""
+    ports: list[str] = list(config.getoption("--port"))
+    if bench := config.getoption("--bench"):
+        ports += [str(board["port"]) for board in tomllib.loads(bench.read_text())["board"]]
+    if not ports:
+        pytest.skip("no board: give --port with the USB serial number of one, or --bench FILE")
+    return ports
 
 
 def usable(runtime: str) -> str:
@@ -63,11 +99,7 @@ def board_console(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tu
     file system.
     """
     if request.param == "board":
-        if BOARD not in os.environ:
-            pytest.skip(
-                f"no board: set {BOARD} to the USB serial number or port of one to overwrite"
-            )
-        yield os.environ[BOARD], None
+        yield bench_ports(request.config)[0], None
         return
     runtime = usable(request.param)
     flash = tmp_path / "flash"
@@ -76,6 +108,36 @@ def board_console(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tu
     empty.mkdir()
     with EmulatedMeter(flash, runtime, main=HERE / "rawrepl.py", firmware=empty) as meter:
         yield meter.port, flash
+
+
+@pytest.fixture(scope="session")
+def runtimes() -> tuple[str, ...]:
+    """The MicroPythons on this machine, for fleets of several; a skip when there is none."""
+    found = []
+    for name in ("micropython", "micropython-arm"):
+        try:
+            found.append(find_runtime(name).name)
+        except RuntimeMissing as missing:
+            why = str(missing)
+    if not found:
+        pytest.skip(why)
+    return tuple(found)
+
+
+@pytest.fixture
+def recovered(
+    record_property: Callable[[str, object], None],
+) -> Callable[[float], None]:
+    """recovered(seconds): how long a fault took to be over; in the reports, and bounded.
+
+    The bound is a meter's longest wait between two tries (30 s) and some for a busy machine.
+    """
+
+    def note(seconds: float) -> None:
+        record_property("recovery_s", round(seconds, 2))
+        assert seconds < 60
+
+    return note
 
 
 @pytest.fixture

@@ -7,43 +7,17 @@ store, which no other role can read. Their scalar product must be what the relea
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from wattveil.demo.plan import DemoOptions, Plan, make_plan
+from exactness import noise_of
+from wattveil.demo.plan import DemoOptions, make_plan
 from wattveil.demo.run import run_demo
 from wattveil.fleet.runtime import RuntimeMissing, find_runtime
-from wattveil.store import Store
 
 MAIN = Path(__file__).with_name("recording_main.py")
-
-
-def drawn(folder: Path) -> dict[int, list[int]]:
-    """start -> the shares drawn for it, in order: slot 1 .. gamma, then own noise."""
-    shares: dict[int, list[int]] = {}
-    ahead: list[int] = []  # drawn while the meter waited, before it knew for which period
-    for line in (folder / "shares.csv").read_text().splitlines():
-        if line.startswith("start "):
-            start = int(line[6:])
-            assert start not in shares, "a period was begun twice"
-            shares[start], ahead = ahead, []
-        else:
-            ahead.append(int(line))
-    return shares
-
-
-def noise_of(plan: Plan, root: Path, start: int, members: list[int]) -> int:
-    """Sum of b_ij xi_ij (and own shares) over the meters that reported."""
-    with Store(root / "fleet" / "cloud" / "state.db") as store:
-        bits = {key: int.from_bytes(value, "little") for key, value in store.load("bits").items()}
-    total = 0
-    for number in members:
-        shares = drawn(root / "fleet" / "meters" / plan.roster[number - 1])[start]
-        assert len(shares) == plan.settings.gamma + plan.settings.own_noise
-        total += shares[bits[f"{start}:{number}"]]
-        total += sum(shares[plan.settings.gamma :])
-    return total
 
 
 @pytest.mark.parametrize(
@@ -115,5 +89,6 @@ def test_the_firmware_has_no_hook() -> None:
         if "typings" in path.parts:
             continue
         text = path.read_text()
-        for word in ("shares.csv", "Recorder", "getenv", "environ", "exec(", "eval("):
-            assert word not in text, f"{path}: {word}"
+        # a method called exec is a state machine's of the RP2040
+        found = re.search(r"shares\.csv|Recorder|getenv|environ|(?<!\.)\b(exec|eval)\(", text)
+        assert found is None, f"{path}: {found}"

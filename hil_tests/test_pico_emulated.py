@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from mpremote.transport_serial import SerialTransport
 
+from wattveil.boards.deploy import firmware_files
 from wattveil.demo.plan import DemoOptions, make_plan
 from wattveil.demo.run import run_demo
 from wattveil.fleet import pico
-from wattveil.fleet.board import firmware_files
 from wattveil.fleet.pico import PicoEmulator, find_emulator, find_images
 from wattveil.fleet.runtime import RuntimeMissing
 

@@ -1,5 +1,6 @@
-"""The few things that differ between boards, the unix build and CPython: clock, entropy, name."""
+"""What differs between boards, the unix build and CPython: clock, entropy, name, reset, watchdog."""
 
+import io
 import os
 import sys
 import time
@@ -44,3 +45,89 @@ def runtime():
         if sys.platform == "linux" and machine.startswith("arm"):
             name += "-arm"  # the emulated tier; boards name their own platform
     return name + " " + version + " " + platform
+
+
+# The most its counter of 24 bits, in half microseconds, holds (MicroPython, class WDT).
+_RP2_WATCHDOG_MS = 8388
+_timer = None  # kept, or it would be collected
+
+
+def _machine(name):
+    """A member of the module machine; None where either is missing."""
+    try:
+        import machine
+    except ImportError:  # CPython
+        return None
+    return getattr(machine, name, None)
+
+
+def reset_reason():
+    """Why the board started: pwron, hard, wdt (also machine.reset() on an RP2040), deepsleep, soft.
+
+    `process` on a PC.
+    """
+    cause = _machine("reset_cause")
+    if cause is None:
+        return "process"
+    code = cause()
+    for name in ("PWRON", "HARD", "WDT", "DEEPSLEEP", "SOFT"):
+        if _machine(name + "_RESET") == code:
+            return name.lower()
+    return str(code)
+
+
+def is_board():
+    """Whether `reset` starts it again by itself."""
+    return _machine("reset") is not None
+
+
+def reset():
+    """Start anew: the board, or the process by ending it."""
+    (_machine("reset") or sys.exit)()
+
+
+def reset_after(seconds):
+    """Reset the board then, unless a soft reset (mpremote begins with one) stops the timer."""
+    global _timer
+    timer = _machine("Timer")
+    if timer:
+        _timer = timer(0 if sys.platform == "esp32" else -1)
+        _timer.init(mode=timer.ONE_SHOT, period=seconds * 1000, callback=lambda _: reset())
+
+
+def watchdog(limit_ms):
+    """The chip's watchdog, which resets it when not fed for limit_ms; None for 0, and on a PC."""
+    wdt = _machine("WDT")
+    if not limit_ms or wdt is None:
+        return None
+    return wdt(timeout=min(limit_ms, _RP2_WATCHDOG_MS) if sys.platform == "rp2" else limit_ms)
+
+
+def rest_watchdog():
+    """Nobody feeds it at the REPL, where it would cut an upload short: stop it, or make it slow."""
+    if sys.platform == "rp2":
+        # WATCHDOG CTRL, bit 30 ENABLE, by the clearing alias (RP2040 datasheet 2.1.2 and 4.7.6)
+        base = 0x400D8000 if "RP2350" in sys.implementation._machine else 0x40058000
+        _machine("mem32")[base + 0x3000] = 1 << 30
+    elif sys.platform == "esp32":
+        watchdog(3600000)  # cannot be stopped; a second call sets a new limit
+
+
+def where(error):
+    """Type of an exception and the line it came from, never its message: "ValueError meter.py:12"."""
+    words = [type(error).__name__]
+    if isinstance(error, OSError) and error.args and isinstance(error.args[0], int):
+        words.append(str(error.args[0]))
+    trace = io.StringIO()
+    try:
+        sys.print_exception(error, trace)  # pyright: ignore[reportArgumentType]
+    except AttributeError:  # CPython
+        import traceback
+
+        traceback.print_exception(error, file=trace)
+    place = ""
+    for line in trace.getvalue().split("\n"):  # pyright: ignore[reportAttributeAccessIssue]
+        if line.startswith('  File "') and '", line ' in line:
+            file, rest = line[8:].split('", line ', 1)
+            place = file.split("/")[-1] + ":" + rest.split(",")[0]
+    return " ".join(words + [place])

@@ -11,13 +11,13 @@ The meter asks and the cloud answers; one request is outstanding at a time.
 from hashlib import sha256
 
 from wattveil_meter import wire
-from wattveil_meter.cipher import Comb, table_digest
 from wattveil_meter.compact import Compact
 from wattveil_meter.drbg import Drbg, same
 from wattveil_meter.fields import Malformed, pack, read_uint, uint, unpack
 from wattveil_meter.masks import identity_hash, register_mac, registered_mac, time_mac, u64
 from wattveil_meter.noise import Drawn, make_sampler
-from wattveil_meter.record import Record
+from wattveil_meter.package import open_tables
+from wattveil_meter.utc import Utc
 from wattveil_meter.yan2024 import Yan2024
 
 SUITES = {"yan2024": Yan2024, "compact": Compact}
@@ -27,32 +27,12 @@ _TIMEOUT_MAX_MS = 30000
 _UNFIT_MS = 60000  # between hellos of a meter that failed its self-test
 _DRAW_MS = 1000  # longer than the sampler ever takes
 _RESYNC_S = 600  # ask the centre for the time at least this often
+_FLASH_MS = 3000  # between tries to write to a flash that refused
+_FLASH_TRIES = 8  # of a report: they fit into the cloud's usual deadline
 
 
 class Denied(Exception):
-    """The cloud answered ERROR; args[0] is the name of the code."""
-
-
-class Package:
-    """What provisioning brought by cable: the record, this meter's identity, keys and seeds."""
-
-    def __init__(self, record, secrets):
-        """record, secrets: bytes of record.bin and meter.bin; Malformed when they are not."""
-        self.record = Record.parse(record)
-        parts = unpack(secrets, 10)
-        if parts[0] != b"wattveil meter 1":
-            raise Malformed("not a meter's secrets of version 1")
-        self.id = parts[1]
-        self.number = read_uint(parts[2])
-        self.link_key = parts[3]
-        self.registration_key = parts[4]
-        # (day index, seed): one record each, so that a later ratchet can move them together
-        self.dealer_seed = (read_uint(parts[5]), parts[6])
-        self.center_seed = (read_uint(parts[7]), parts[8])
-        self.drbg_secret = parts[9]
-        for key in (parts[3], parts[4], parts[6], parts[8], parts[9]):
-            if len(key) != 32:
-                raise Malformed("key or seed is not 32 bytes")
+    """The cloud answered ERROR, or the flash took no write; args[0] names it."""
 
 
 class Meter:
@@ -70,7 +50,7 @@ class Meter:
         self.record = record
         self.state = "unregistered"
         self.clamped = 0  # readings cut to [lo, hi]; stays on the meter
-        self.refused = {}  # reason -> count of frames and rows not accepted
+        self.refused = {}  # reason -> count of what was not accepted or did not work
         self._storage = storage
         self._sensor = sensor
         self._clock = clock
@@ -79,37 +59,40 @@ class Meter:
         boot, tau = unpack(storage.read("boot.bin"), 2)
         self._boot = read_uint(boot) + 1
         self._tau = read_uint(tau)
-        self._store_boot()  # before the first output of DRBG or channel
         secret = package.drbg_secret + uint(self._boot)
         self.drbg = Drbg(entropy, secret, b"wattveil meter " + package.id)
         self.ring = ring
         self._combs = {}
         try:
-            self._open_tables(tables)
+            self._combs = open_tables(record, SUITES[record.suite].tables, tables, ring)
         except Malformed as error:  # the hello message tells the host
             self._about = (about[0], about[1], about[2] or str(error))
         epsilon = (record.epsilon_num, record.epsilon_den)
         self._sampler = make_sampler(record.noise, record.a, *epsilon, record.delta)
-        self._channel = wire.Channel(
-            package.link_key,
-            record.fleet,
-            package.number,
-            wire.CLOUD,
-            True,
-            record.fingerprint,
-            self._boot,
-        )
+        args = (package.number, wire.CLOUD, True, record.fingerprint, self._boot)
+        self._channel = wire.Channel(package.link_key, record.fleet, *args)
         self._answer = None
         self._asked = (0, 0)  # counter and start of the request under way
         self._rows = b""  # hash of the one row set accepted for the current period
         self._nonce = b""  # of the TIME request under way
-        self._utc = (0, 0, 0)  # at the last sync: UTC s, clock ms, whether the centre's clock runs
+        self.time = Utc(clock)  # by the centre's word
+        self._deadline = 0  # clock ms at which the request under way is sent again
         self._shares = None  # drawn for the next period
         start, end, _, report = unpack(storage.read("period.bin"), 4)
         self._busy = read_uint(end)  # end of the newest period ever begun, UTC s: none overlaps it
         self._unsent = (read_uint(start), report) if report else None
         self._interrupted = -1 if report else read_uint(start)
         self._life = self._run()
+
+    def utc(self):
+        """UTC s by the centre's clock, None before the first sync."""
+        return self.time.known()
+
+    def wake(self):
+        """The link is up again: what is unanswered is asked again within half a second."""
+        if self._asked[0]:
+            soon = self._clock.ms() + self.drbg.below(500)  # not the whole fleet in step
+            self._deadline = min(self._deadline, soon)
 
     def poll(self):
         """The next frame to send (bytes), or milliseconds the caller may wait (0: call again)."""
@@ -127,24 +110,15 @@ class Meter:
         except wire.Refused as refusal:
             self._count(refusal.reason)
 
-    def _open_tables(self, files):
-        """Check the tables this suite needs against the record, and open them; Malformed."""
-        record = self.record
-        allowed = [record.tables[i : i + 32] for i in range(0, len(record.tables), 32)]
-        needed = {"h": 256, "s": record.randomiser_bits}
-        for name in SUITES[record.suite].tables:
-            if name not in files:
-                raise Malformed("table " + name + " is missing")
-            if table_digest(files[name]) not in allowed:
-                raise Malformed("table " + name + " is not one the record allows")
-            comb = Comb(files[name], self.ring, name.encode())
-            if comb.bits < needed[name]:
-                raise Malformed("table " + name + " is for shorter exponents")
-            self._combs[name] = comb
-
     # --- the life of a meter -----------------------------------------------------------------------
 
     def _run(self):
+        while True:
+            try:
+                self._store_boot()  # before the first output of DRBG or channel
+                break
+            except Denied as denied:
+                yield from self._wait_after(denied.args[0])
         self._draw()  # before the first frame; later only in waits
         while True:
             yield from self._register_again()
@@ -152,22 +126,21 @@ class Meter:
                 while True:
                     yield from self._period()
             except Denied as denied:
-                self._count(denied.args[0])
                 self.state = "unregistered"
-                yield from self._sleep(self._poll_ms)
+                yield from self._wait_after(denied.args[0])
 
     def _register(self):
         runtime, version, selftest = self._about
-        kernel = self.ring.name
+        texts = [text.encode() for text in (runtime, version, self.ring.name, selftest)]
+        hello = pack(self.package.id, *texts)
         state, self.state = self.state, "unregistered"
-        hello = (self.package.id, runtime.encode(), version.encode(), kernel.encode())
-        yield from self._ask(wire.HELLO, pack(*hello, selftest.encode()))
+        yield from self._ask(wire.HELLO, hello)
         while selftest:  # wrong arithmetic would spoil everyone's total: say so, do nothing else
             self.state = "unfit"
             yield from self._sleep(_UNFIT_MS)
-            yield from self._ask(wire.HELLO, pack(*hello, selftest.encode()))
+            yield from self._ask(wire.HELLO, hello)
         center_nonce = yield from self._sync()
-        self._tau = max(self._now(), self._tau + 1)
+        self._tau = max(self.time.now(), self._tau + 1)
         self._store_boot()
         key, meter_id = self.package.registration_key, self.package.id
         mac = register_mac(key, self.record, meter_id, self._tau, center_nonce)
@@ -185,8 +158,7 @@ class Meter:
                 yield from self._register()
                 return
             except Denied as denied:
-                self._count(denied.args[0])
-                yield from self._sleep(self._poll_ms)
+                yield from self._wait_after(denied.args[0])
 
     def _period(self):
         """One period, or a wait for the next."""
@@ -194,7 +166,7 @@ class Meter:
             start, report = self._unsent
             yield from self._deliver(start, report)
         yield from self._sync()
-        start = self.record.start_of(self._now())
+        start = self.record.start_of(self.time.now())
         if start == self._interrupted:
             yield from self._absent(start, wire.RESTARTED)
             self._interrupted = -1
@@ -213,13 +185,20 @@ class Meter:
         yield from self._until(start + self.record.period_s)
         reading = yield from self._read(start)
         if reading is None:
+            self._count("no_reading")
             yield from self._absent(start, wire.NO_READING)
             return
         clamped = min(max(reading, self.record.lo), self.record.hi)
         self.clamped += clamped != reading
         report = suite.report(clamped)
-        self._store_period(start, report)
-        yield from self._deliver(start, report)
+        for _ in range(_FLASH_TRIES):
+            try:
+                self._store_period(start, report)
+                yield from self._deliver(start, report)
+                return
+            except Denied as denied:
+                yield from self._wait_after(denied.args[0])
+        yield from self._absent(start, wire.OTHER)  # what is not stored must not be sent
 
     def _prepare(self, start):
         """Generator: pull the rows of `start`, send up what can go; the suite, ready to report.
@@ -243,9 +222,10 @@ class Meter:
                 self._store_period(start, b"")  # from here on, a restart sits this period out
             elif payload[2:34] != self._rows:
                 raise Denied("rows_changed")
-            digest.update(payload[34:])
+            data = memoryview(payload)[34:]
+            digest.update(data)
             try:
-                pair = self.ring.decode(payload[34:])
+                pair = suite.decode(data)
             except Malformed:
                 raise Denied("not_a_ciphertext")
             noise = yield from suite.row(slot, pair)
@@ -256,15 +236,18 @@ class Meter:
         noise = yield from suite.finish()
         if noise is not None:
             yield from self._send_slot(start, 1, noise)
+        self._storage.prepare("period.bin")  # for the report: no erasing at the deadline
         self.state = "prepared"
         return suite
 
     def _sit_out(self, start, reason):
         """Give the period up; whatever was drawn for it is never used again."""
         self._count(reason)
-        self._busy = start + self.record.period_s
+        if reason == "early":  # the centre's clock went back: this period may come again,
+            return  # unless a row of it was stored
+        self._busy = max(self._busy, start + self.record.period_s)
         if reason not in ("late", "closed"):
-            yield from self._absent(start, wire.ROWS_REFUSED)
+            yield from self._absent(start, wire.OTHER if reason == "flash" else wire.ROWS_REFUSED)
 
     def _send_slot(self, start, slot, noise):
         yield from self._ask(wire.SLOT, slot.to_bytes(2, "little") + noise, start)
@@ -297,10 +280,11 @@ class Meter:
 
     # --- requests, time and storage ---------------------------------------------------------------
 
-    def _ask(self, type, payload, start=0):
+    def _ask(self, type, payload, start=0, until=0):
         """Generator: send a request until it is answered; the Message, or Denied by name.
 
-        payload: bytes, or a function that makes them anew for each attempt.
+        payload: bytes, or a function that makes them anew for each attempt. until: UTC s at which
+        it is `unanswered`, 0 for never.
         """
         timeout = _TIMEOUT_MS
         while True:
@@ -309,12 +293,16 @@ class Meter:
             self._asked = (self._channel.counter, start)
             self._answer = None
             yield frame
-            deadline = self._clock.ms() + timeout
-            while self._answer is None and self._clock.ms() < deadline:
-                yield deadline - self._clock.ms()
+            self._deadline = self._clock.ms() + timeout
+            if until and self.time.running:
+                self._deadline = min(self._deadline, self.time.ms_at(until))
+            while self._answer is None and self._clock.ms() < self._deadline:
+                yield self._deadline - self._clock.ms()
             answer = self._answer
             self._asked = (0, 0)
             if answer is None:
+                if until and self.time.now() >= until:
+                    raise Denied("unanswered")
                 # jitter, so that a fleet does not come back in step after an outage
                 timeout = min(2 * timeout, _TIMEOUT_MAX_MS) + self.drbg.below(500)
                 continue
@@ -327,17 +315,21 @@ class Meter:
                 yield from self._register_again()  # the cloud forgot us; the request itself stands
             elif name in ("unavailable", "early"):
                 yield from self._sleep(self._poll_ms)
+                # only with a start: a TIME between TIME and REGISTER would replace the nonce
+                back = name == "early" and start and (yield from self._went_back(start))
+                if back and type == wire.ROW:
+                    raise Denied(name)
             else:
                 raise Denied(name)
 
-    def _sync(self):
-        """Generator: ask the centre, through the cloud, for the time; returns its nonce."""
+    def _sync(self, until=0):
+        """Generator: ask the centre, through the cloud, for the time; its nonce. until: as in `_ask`."""
 
         def fresh():  # each time: an old answer must not serve a cloud that holds it back
             self._nonce = self.drbg.bytes(16)
             return self._nonce
 
-        data = (yield from self._ask(wire.TIME, fresh)).payload
+        data = (yield from self._ask(wire.TIME, fresh, 0, until)).payload
         if len(data) != 57:
             raise Denied("malformed")
         now, running, center_nonce = int.from_bytes(data[:8], "little"), data[8], data[9:25]
@@ -345,12 +337,17 @@ class Meter:
         mac = time_mac(key, self.record, meter_id, self._nonce, center_nonce, now, running)
         if not same(mac, data[25:]):
             raise Denied("refused")
-        self._utc = (now, self._clock.ms(), running)
+        if self.time.set(now, running):
+            self._count("clock_jump")
         return center_nonce
 
-    def _now(self):
-        now, at, running = self._utc
-        return now + (self._clock.ms() - at) // 1000 if running else now
+    def _went_back(self, start, until=0):
+        """Generator: whether the centre's clock, asked again, has not reached `start` (UTC s)."""
+        try:
+            yield from self._sync(until)
+        except Denied as denied:
+            self._count(denied.args[0])
+        return self.time.now() < start
 
     def _until(self, when):
         """Generator: wait until the centre's clock has reached `when` (UTC s).
@@ -358,20 +355,17 @@ class Meter:
         Noise is drawn here: the wait ends at the same moment however long that takes.
         """
         mark = self._clock.ms()
-        if self._now() < when:
+        if self.time.now() < when:
             self._draw()
-        while self._now() < when:
-            now, at, running = self._utc
+        while self.time.now() < when:
             end = mark + self._poll_ms
-            if running:
-                end = max(end, at + min(when - now, _RESYNC_S) * 1000)
+            if self.time.running:
+                end = max(end, min(self.time.ms_at(when), mark + _RESYNC_S * 1000))
             yield from self._sleep(end - self._clock.ms())
             mark = self._clock.ms()
-            if self._now() < when:
-                try:
-                    yield from self._sync()
-                except Denied as denied:  # no reason to lose what is prepared
-                    self._count(denied.args[0])
+            if self.time.now() < when:
+                # refused, or unanswered: no reason to lose what is prepared
+                yield from self._went_back(when, when)
 
     def _sleep(self, ms):
         deadline = self._clock.ms() + ms
@@ -384,13 +378,24 @@ class Meter:
             count = self.record.gamma + self.record.own_noise
             self._shares = Drawn(self._sampler, self.drbg, count)
 
+    def _wait_after(self, reason):
+        """Generator: count a reason, and give what caused it time."""
+        self._count(reason)
+        yield from self._sleep(_FLASH_MS if reason == "flash" else self._poll_ms)
+
     def _store_boot(self):
-        self._storage.write("boot.bin", pack(uint(self._boot), uint(self._tau)))
+        self._store("boot.bin", pack(uint(self._boot), uint(self._tau)))
 
     def _store_period(self, start, report):
         self._busy = start + self.record.period_s
-        state = (uint(start), uint(self._busy), self._rows, report)
-        self._storage.write("period.bin", pack(*state))
+        self._store("period.bin", pack(uint(start), uint(self._busy), self._rows, report))
+
+    def _store(self, name, value):
+        """Durably, or Denied `flash`: full or failing, and nothing that rests on it may be sent."""
+        try:
+            self._storage.write(name, value)
+        except OSError:
+            raise Denied("flash")
 
     def _count(self, reason):
         self.refused[reason] = self.refused.get(reason, 0) + 1

@@ -12,7 +12,8 @@ from wattveil_meter import masks, noise, wire
 from wattveil_meter.drbg import Drbg
 from wattveil_meter.fields import pack, uint
 from wattveil_meter.kernels.portable import Portable
-from wattveil_meter.meter import SUITES, Meter, Package
+from wattveil_meter.meter import SUITES, Meter
+from wattveil_meter.package import Package
 from wattveil_meter.record import Record
 from wattveil_meter.store import MemoryStorage
 
@@ -142,6 +143,7 @@ class Sensor:
     """Readings from a dict: start -> Wh."""
 
     remote = False
+    why = ""
 
     def __init__(self, readings):
         self.readings = readings
@@ -159,6 +161,7 @@ class Peers:
             KEYS["link"], FLEET, wire.CLOUD, 3, False, record.fingerprint, boot
         )
         self.now = START
+        self.running = 0  # whether the centre's clock runs
         self.hot = hot
         self.drbg = Drbg(b"peers" + bytes(32))
         self.rows = None
@@ -191,9 +194,9 @@ class Peers:
             self.hello = message.payload
         elif message.type == wire.TIME:
             nonce, self.center_nonce = message.payload, self.drbg.bytes(16)
-            args = (METER_ID, nonce, self.center_nonce, self.now, 0)
+            args = (METER_ID, nonce, self.center_nonce, self.now, self.running)
             mac = masks.time_mac(KEYS["reg"], self.record, *args)
-            payload = masks.u64(self.now) + b"\0" + self.center_nonce + mac
+            payload = masks.u64(self.now) + bytes((self.running,)) + self.center_nonce + mac
         elif message.type == wire.REGISTER:
             tau = int.from_bytes(message.payload[:8], "little")
             mac = masks.register_mac(KEYS["reg"], self.record, METER_ID, tau, self.center_nonce)

@@ -4,7 +4,8 @@ import support
 from support import PERIOD, START, Peers, drive, make_meter
 from wattveil_meter import noise, wire
 from wattveil_meter.fields import Malformed
-from wattveil_meter.meter import Denied, Package
+from wattveil_meter.meter import Denied
+from wattveil_meter.package import Package
 
 
 class Shares:
