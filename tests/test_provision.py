@@ -22,7 +22,7 @@ from wattveil.paillier.keyfile import load_private
 from wattveil.paillier.keys import generate
 from wattveil.paillier.tables import parse
 from wattveil_meter.fields import pack
-from wattveil_meter.meter import Package
+from wattveil_meter.package import Package
 from wattveil_meter.record import Record
 from wattveil_meter.store import FRESH
 from wattveil_meter.wire import CLOUD, HELLO, Channel
@@ -169,12 +169,12 @@ def test_without_hard_links_tables_are_copied(tmp_path, monkeypatch):
     monkeypatch.setattr(module.os, "link", refuse)
     fleet = provision(tmp_path / "f", KEY, IDS, SETTINGS)
     for name in ROSTER:
-        assert load_package(fleet.meter_folder(name), name, 1).files == kept(fleet, name)
+        assert load_package(fleet.meter_folder(name)).files == kept(fleet, name)
 
 
 def test_nothing_prints_a_secret(fleet):
     secrets = [m["link_key"] for m in table(fleet, "cloud", "meters").values()]
-    shown = repr(fleet) + repr(fleet.meters["9"]) + repr(module._Secrets.draw(["a"]))
+    shown = repr(fleet) + repr(fleet.meters["9"]) + repr(module.MeterKeys.draw())
     assert not any(text in shown for text in secrets)
     assert "link_key" not in shown
     assert "\\x" not in shown

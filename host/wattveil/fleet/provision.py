@@ -15,7 +15,8 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,7 +26,9 @@ from wattveil.fleet.tables import Tables, digests, fleet_tables
 from wattveil.paillier.keyfile import save_private
 from wattveil.paillier.keys import PrivateKey, PublicKey, generate
 from wattveil.paillier.tables import FORM_UNIT_PAIR
+from wattveil.roles.folders import load_json, load_record
 from wattveil_meter.fields import pack, uint
+from wattveil_meter.package import Package
 from wattveil_meter.record import Record
 from wattveil_meter.store import FRESH, checked
 
@@ -34,6 +37,7 @@ SECRET_BYTES = 32
 FLEET_BYTES = 8
 ROLES = ("center", "cloud", "dealer")
 TABLES = ("h.tab", "s.tab")
+BEGUN = {name: checked(value) for name, value in FRESH.items()}  # counters of keys never used
 _PUBLIC = (*TABLES, "record.bin", "config.json")
 
 
@@ -84,19 +88,48 @@ class Fleet:
 
 
 @dataclass(frozen=True, repr=False)
-class _Secrets:
-    """All fresh keys of one fleet."""
+class MeterKeys:
+    """The secrets of one meter, and the UTC day index its seeds are from."""
 
-    meters: Mapping[str, Mapping[str, bytes]]
-    cloud_center: bytes
-    cloud_dealer: bytes
-    certificate: bytes  # dealer - centre
+    link: bytes
+    registration: bytes
+    dealer_seed: bytes
+    center_seed: bytes
+    drbg: bytes
+    day: int
 
     @classmethod
-    def draw(cls, roster: Sequence[str]) -> _Secrets:
-        names = ("link", "registration", "dealer_seed", "center_seed", "drbg")
-        meters = {i: {name: secrets.token_bytes(SECRET_BYTES) for name in names} for i in roster}
-        return cls(meters, *(secrets.token_bytes(SECRET_BYTES) for _ in range(3)))
+    def draw(cls, day: int | None = None) -> MeterKeys:
+        """Fresh ones; day: default today."""
+        day = int(time.time()) // 86_400 if day is None else day
+        link, registration, dealer, center, drbg = (
+            secrets.token_bytes(SECRET_BYTES) for _ in range(5)
+        )
+        return cls(link, registration, dealer, center, drbg, day)
+
+    @classmethod
+    def read(cls, package: MeterPackage) -> MeterKeys:
+        """Those in a meter's package."""
+        held = Package(package.files["record.bin"], package.files["meter.bin"])
+        day, dealer_seed = held.dealer_seed
+        keys = (held.link_key, held.registration_key, dealer_seed, held.center_seed[1])
+        return cls(*keys, held.drbg_secret, day)
+
+    def meter_bin(self, name: str, number: int) -> bytes:
+        """The file meter.bin (PROTOCOL.md, A)."""
+        identity = (METER_MAGIC, name.encode(), uint(number), self.link, self.registration)
+        seeds = (uint(self.day), self.dealer_seed, uint(self.day), self.center_seed)
+        return bytes(pack(*identity, *seeds, self.drbg))
+
+    def entry(self, role: str) -> dict[str, str | int]:
+        """What a role holds of them, in its meters.json."""
+        if role == "cloud":
+            return {"link_key": self.link.hex()}
+        seed = self.dealer_seed if role == "dealer" else self.center_seed
+        held: dict[str, str | int] = {"day": self.day, "seed": seed.hex()}
+        if role == "center":
+            held["registration_key"] = self.registration.hex()
+        return held
 
 
 def provision(
@@ -118,38 +151,107 @@ def provision(
     """
     root = Path(root)
     roster = sorted_roster(ids)
-    quorum = settings.check(len(roster))
+    settings.check(len(roster))
+    check_empty(root)
+    key = generate(settings.bits, progress) if key is None else key
+    keys = {name: MeterKeys.draw(day) for name in roster}
+    fleet = make_fleet(root, key, secrets.token_bytes(FLEET_BYTES), keys, settings)
+    with new_folder(root) as work:
+        write_roles(work, key, fleet, keys)
+        if not emulated:
+            write_meters(work / "meters", fleet.meters)
+    return fleet
+
+
+def check_empty(root: Path) -> None:
+    """FileExistsError unless there is nothing at `root`, or an empty folder."""
     if root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root} is not empty: a fleet is provisioned once; choose another")
-    key = generate(settings.bits, progress) if key is None else key
-    fleet_id = secrets.token_bytes(FLEET_BYTES)
+
+
+def make_fleet(
+    root: Path,
+    key: PrivateKey,
+    fleet_id: bytes,
+    keys: Mapping[str, MeterKeys],
+    settings: FleetSettings,
+) -> Fleet:
+    """Record, tables and packages for meters with these keys, in memory; counters not begun."""
+    roster = sorted_roster(list(keys))
+    quorum = settings.check(len(roster))
     tables, bases = fleet_tables(
         key.public, fleet_id, settings.key_epoch, settings.suite, settings.level, settings.tables
     )
     record = _record(key.public, fleet_id, roster, quorum, settings, tables, bases)
-    day = int(time.time()) // 86_400 if day is None else day
-    drawn = _Secrets.draw(roster)
     shared = {
         "record.bin": record.raw,
         **tables[FORM_UNIT_PAIR],
         "config.json": _config("replay", settings),
+        **BEGUN,
     }
-    shared |= {name: checked(value) for name, value in FRESH.items()}
     meters = {
-        name: MeterPackage(name, number, shared | {"meter.bin": _meter_bin(name, number, day, m)})
-        for number, (name, m) in enumerate(drawn.meters.items(), start=1)
+        name: MeterPackage(
+            name, number, shared | {"meter.bin": keys[name].meter_bin(name, number)}
+        )
+        for number, name in enumerate(roster, start=1)
     }
+    return Fleet(root, record, roster, meters, tables)
+
+
+@contextmanager
+def new_folder(root: Path) -> Iterator[Path]:
+    """A folder to fill that becomes `root` at the end: all of it or nothing."""
     root.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
     try:
-        _write_roles(work, key, record.raw, roster, day, drawn)
-        if not emulated:
-            _write_meters(work / "meters", meters)
+        yield work
         os.replace(work, root)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
-    return Fleet(root, record, roster, meters, tables)
+
+
+def rekey(root: Path, meter_id: str) -> None:
+    """Draw new keys, seeds and counters for one meter of a fleet: its old device is then a stranger.
+
+    Changes the meter's folder and the roles'; their processes take it up at their next start (the
+    period under way is lost). Broken off, it is to be repeated. ValueError when a folder is missing.
+    """
+    folder = root / "meters" / meter_id
+    paths = {role: root / role / "meters.json" for role in ROLES}
+    if missing := [str(p) for p in (folder / "meter.bin", *paths.values()) if not p.exists()]:
+        raise ValueError(f"new keys for {meter_id!r} change what is not here: {missing[0]}")
+    package, keys = load_package(folder), MeterKeys.draw()
+    for role, path in paths.items():
+        table = json.loads(path.read_text())
+        table[meter_id] = keys.entry(role)
+        replace(path, _json(table))
+    for name, data in BEGUN.items():
+        replace(folder / name, data)
+    replace(folder / "meter.bin", keys.meter_bin(meter_id, package.number))
+
+
+def check_registered(root: Path, package: MeterPackage) -> tuple[str, ...]:
+    """The roles whose folders are here and know this meter by these keys; ValueError if one differs."""
+    keys, known = MeterKeys.read(package), []
+    for role in ROLES:
+        folder = root / role
+        if not (folder / "meters.json").exists():
+            continue  # moved to its own machine, as it should be
+        record, roster = load_record(folder)
+        table = load_json(folder / "meters.json")
+        if (
+            record.raw != package.files["record.bin"]
+            or roster.index(package.id) + 1 != package.number
+        ):
+            raise ValueError(f"{folder}: has another record than meter {package.id!r}")
+        if table.get(package.id) != keys.entry(role):
+            raise ValueError(
+                f"{folder}: does not know meter {package.id!r} by the keys in its folder: draw new"
+                " ones with --rekey"
+            )
+        known.append(role)
+    return tuple(known)
 
 
 def load_fleet(root: Path) -> Fleet:
@@ -159,18 +261,20 @@ def load_fleet(root: Path) -> Fleet:
     roster = tuple(json.loads((root / "cloud" / "roster.json").read_text())["meters"])
     folders = {name: root / "meters" / name for name in roster}
     meters = {
-        name: load_package(folder, name, number)
-        for number, (name, folder) in enumerate(folders.items(), start=1)
+        name: load_package(folder)
+        for name, folder in folders.items()
         if (folder / "meter.bin").exists()
     }
     return Fleet(root, record, roster, meters)
 
 
-def load_package(folder: Path, meter_id: str, number: int) -> MeterPackage:
-    """The package of one meter's folder; what the meter itself wrote there is left out."""
+def load_package(folder: Path) -> MeterPackage:
+    """The package of one meter's folder; what the meter itself wrote there is left out. Malformed."""
     names = ["record.bin", "config.json", "meter.bin"]
     names += [name for name in TABLES if (folder / name).exists()]
-    return MeterPackage(meter_id, number, {name: (folder / name).read_bytes() for name in names})
+    files = {name: (folder / name).read_bytes() for name in names}
+    held = Package(files["record.bin"], files["meter.bin"])
+    return MeterPackage(held.id.decode(), held.number, files)
 
 
 def _record(
@@ -204,47 +308,33 @@ def _record(
     )
 
 
-def _meter_bin(name: str, number: int, day: int, keys: Mapping[str, bytes]) -> bytes:
-    identity = (METER_MAGIC, name.encode(), uint(number), keys["link"], keys["registration"])
-    seeds = (uint(day), keys["dealer_seed"], uint(day), keys["center_seed"])
-    return bytes(pack(*identity, *seeds, keys["drbg"]))
-
-
 def _config(kind: str, settings: FleetSettings) -> bytes:
     sensor = {"kind": kind} | ({"file": "readings.csv"} if kind == "replay" else {})
     return _json({"sensor": sensor, "poll_ms": settings.poll_ms})
 
 
-def _write_roles(
-    root: Path, key: PrivateKey, record: bytes, roster: Sequence[str], day: int, drawn: _Secrets
-) -> None:
-    """The folders center, cloud and dealer."""
+def write_roles(root: Path, key: PrivateKey, fleet: Fleet, keys: Mapping[str, MeterKeys]) -> None:
+    """The folders center, cloud and dealer, with fresh keys for the links between them."""
+    cloud_center, cloud_dealer, certificate = (
+        secrets.token_bytes(SECRET_BYTES).hex() for _ in range(3)
+    )
     links = {
-        "center": {"cloud": drawn.cloud_center.hex(), "dealer_mac": drawn.certificate.hex()},
-        "cloud": {"center": drawn.cloud_center.hex(), "dealer": drawn.cloud_dealer.hex()},
-        "dealer": {"cloud": drawn.cloud_dealer.hex(), "center_mac": drawn.certificate.hex()},
+        "center": {"cloud": cloud_center, "dealer_mac": certificate},
+        "cloud": {"center": cloud_center, "dealer": cloud_dealer},
+        "dealer": {"cloud": cloud_dealer, "center_mac": certificate},
     }
-
-    def meters(role: str, keys: Mapping[str, bytes]) -> dict[str, str | int]:
-        if role == "cloud":
-            return {"link_key": keys["link"].hex()}
-        held: dict[str, str | int] = {"day": day, "seed": keys[f"{role}_seed"].hex()}
-        if role == "center":
-            held["registration_key"] = keys["registration"].hex()
-        return held
-
     for role in ROLES:
         folder = root / role
         folder.mkdir(mode=0o700)
-        _write(folder / "record.bin", record, 0o644)
-        _write(folder / "roster.json", _json({"meters": list(roster)}), 0o644)
+        _write(folder / "record.bin", fleet.record.raw, 0o644)
+        _write(folder / "roster.json", _json({"meters": list(fleet.roster)}), 0o644)
         _write(folder / "links.json", _json(links[role]), 0o600)
-        table = {name: meters(role, keys) for name, keys in drawn.meters.items()}
+        table = {name: keys[name].entry(role) for name in fleet.roster}
         _write(folder / "meters.json", _json(table), 0o600)
     save_private(key, root / "center" / "key.json")
 
 
-def _write_meters(root: Path, meters: Mapping[str, MeterPackage]) -> None:
+def write_meters(root: Path, meters: Mapping[str, MeterPackage]) -> None:
     """One folder a meter; the tables, which are all the same, as hard links where possible."""
     root.mkdir(mode=0o700)
     first: Path | None = None
@@ -265,6 +355,14 @@ def _write_meters(root: Path, meters: Mapping[str, MeterPackage]) -> None:
 
 def _json(value: object) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Put a new file with secrets (mode 0600) in a file's place; nobody sees half of it."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    _write(temporary, data, 0o600)
+    os.replace(temporary, path)
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
+from typing import Any
 
 from gmpy2 import mpz, powmod
 
@@ -15,6 +16,7 @@ from wattveil.fleet.settings import SETS_KIB
 from wattveil.paillier.group import group_element, group_nonresidue
 from wattveil.paillier.keys import PublicKey
 from wattveil.paillier.tables import FORM_MONTGOMERY, FORM_UNIT_PAIR, build_table
+from wattveil_meter.record import Record
 
 FORMS = (FORM_UNIT_PAIR, FORM_MONTGOMERY)  # portable; thumb1 and thumb2
 ENTRY_BYTES = 512  # at 2048 bits
@@ -81,6 +83,26 @@ def fleet_tables(
             )
             files[form] = {**files[form], f"{name}.tab": table}
     return files, (int(h), int(h_s))
+
+
+def table_set(record: Any) -> tuple[int, dict[int, Tables]]:
+    """The set of a provisioning record, KiB, and its files by form: all public, made again.
+
+    ValueError when no set of ours has the digests that the record pins.
+    """
+    return _table_set(record.raw)
+
+
+@lru_cache(maxsize=4)
+def _table_set(raw: bytes) -> tuple[int, dict[int, Tables]]:
+    record = Record.parse(raw)
+    public = PublicKey(mpz(record.n))
+    for kib in sorted(SETS_KIB, key=lambda kib: kib != 384):  # the default first
+        arguments = (record.fleet, record.key_epoch, record.suite, record.level, kib)
+        files, _ = fleet_tables(public, *arguments)
+        if digests(files.values()) == record.tables:
+            return kib, files
+    raise ValueError("the record's tables are none of ours: use the wattveil that made the fleet")
 
 
 def digests(files: Iterable[Tables]) -> bytes:
