@@ -1,6 +1,7 @@
 """The cloud's rows: one-hot, fresh, of either sign and symbol; and the ciphertexts' wire form."""
 
 import os
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from wattveil.paillier.ciphertext import NotACiphertext, from_pair, pair_bytes, to_pair
 from wattveil.paillier.group import group_element, group_nonresidue
 from wattveil.paillier.keys import generate
-from wattveil.paillier.rows import RowFactory
+from wattveil.paillier.rows import InlineRows, RowFactory, RowRecipe
 from wattveil.paillier.textbook import encrypt_textbook
 
 KEY = generate(512, insecure_test_key=True)
@@ -119,6 +120,36 @@ def test_factory_refusals() -> None:
             FACTORY.row(gamma, hot)
     with pytest.raises(ValueError, match="slot"):
         FACTORY.draw_hot(0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 24), st.sampled_from((256, 512, 592)))
+def test_drawn_rows_are_one_hot_where_they_say(gamma: int, exponent_bits: int) -> None:
+    """At each level: |n|/2 and |n| + 80 bits of the key here, and 256."""
+    rows = InlineRows(RowRecipe(PUBLIC, H_S, gamma, exponent_bits))
+    taken = [rows.take() for _ in range(2)]
+    for row in taken:
+        pairs = [row.data[at : at + 128] for at in range(0, len(row.data), 128)]
+        opened = [KEY.decrypt(from_pair(pair, PUBLIC)) for pair in pairs]
+        assert opened == [int(at == row.hot) for at in range(gamma)]
+    assert taken[0].data != taken[1].data
+    assert str(taken[0].hot) not in repr(taken[0]) and "data" not in repr(taken[0])
+
+
+def test_a_row_drawn_is_the_row_made_from_the_same_bytes() -> None:
+    data = b"\2" + os.urandom(33 * 4)
+    row = RowFactory(PUBLIC, H_S, randbytes=scripted(data)).draw(4)
+    again = RowFactory(PUBLIC, H_S, randbytes=scripted(data[1:])).row(4, 2)
+    assert row.hot == 2 and row.data == b"".join(to_pair(c, PUBLIC) for c in again)
+
+
+def test_recipe_refusals() -> None:
+    assert pickle.loads(pickle.dumps(RowRecipe(PUBLIC, H_S, 5, 256))).row_bytes == 5 * 128
+    for gamma, bits in ((0, 256), (5, 0)):
+        with pytest.raises(ValueError, match="at least one"):
+            RowRecipe(PUBLIC, H_S, gamma, bits)
+    with pytest.raises(ValueError, match="Jacobi"):
+        RowRecipe(PUBLIC, H_S * H_S % N2, 5, 256)
 
 
 ciphertexts = st.integers(1, int(N2) - 1).map(mpz).filter(PUBLIC.is_ciphertext)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gmpy2 import mpz
 
+from wattveil import sealed
 from wattveil.paillier.keys import InvalidKey, PrivateKey, PublicKey
 
 VERSION = 1
@@ -37,7 +38,7 @@ def load_private(path: StrPath) -> PrivateKey:
     """Read a private key and verify it: safe primes, product, size, fingerprint.
 
     InsecureKeyFile when group or others have any access (on POSIX systems), InvalidKey for wrong
-    contents, OSError.
+    contents, OSError, SealError.
     """
     record = _read(Path(path), PRIVATE, private=True)
     key = PrivateKey(_number(record, "p"), _number(record, "q"))
@@ -102,6 +103,8 @@ def _read(path: Path, kind: str, private: bool) -> dict[str, object]:
                 f" if nobody else has read it, run: chmod 600 '{path}'"
             )
         data = file.read(MAX_BYTES + 1)
+    if private and sealed.is_sealed(data):
+        data = sealed.unseal(data, path.name, sealed.passphrase())
     try:
         record = json.loads(data) if len(data) <= MAX_BYTES else None
     except (ValueError, RecursionError):

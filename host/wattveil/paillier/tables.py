@@ -188,19 +188,24 @@ def _powers(base: mpz, positions: Sequence[int], n2: mpz) -> dict[int, mpz]:
     return powers
 
 
-def _unit_pairs(elements: Sequence[mpz], n: mpz, nb: int) -> bytes:
-    """The unit pairs of units mod n^2; one inversion for all of them (Montgomery's trick)."""
+def unit_pairs(elements: Sequence[mpz], n: mpz) -> list[tuple[mpz, mpz]]:
+    """(t, l) with x = t*(1 + n*l) mod n^2, both below n, of each unit x mod n^2; one inversion for
+    all of them (Montgomery's trick)."""
     prefixes = [mpz(1)]
     for x in elements:
         prefixes.append(prefixes[-1] * x % n)
-    inverse = invert(prefixes[-1], n)
-    pairs: list[bytes] = []
-    for x, prefix in zip(reversed(elements), reversed(prefixes[:-1]), strict=True):
+    inverse = invert(prefixes.pop(), n)
+    pairs: list[tuple[mpz, mpz]] = []
+    for x, prefix in zip(reversed(elements), reversed(prefixes), strict=True):
         t1, t0 = divmod(x, n)
-        factor = t1 * (inverse * prefix % n) % n
+        pairs.append((t0, t1 * (inverse * prefix % n) % n))
         inverse = inverse * t0 % n
-        pairs.append(t0.to_bytes(nb, "little") + factor.to_bytes(nb, "little"))
-    return b"".join(reversed(pairs))
+    return pairs[::-1]
+
+
+def _unit_pairs(elements: Sequence[mpz], n: mpz, nb: int) -> bytes:
+    halves = (half for pair in unit_pairs(elements, n) for half in pair)
+    return b"".join(half.to_bytes(nb, "little") for half in halves)
 
 
 def _montgomery_pairs(elements: Sequence[mpz], n: mpz, nb: int) -> bytes:
