@@ -135,9 +135,28 @@ class PlainMeter:
         self._todo.append(self._prepare(start))
         return self
 
-    def report(self, start: int, wh: int) -> PlainMeter:
-        self._todo.append(self._report(start, wh))
+    def report(
+        self, start: int, wh: int, acknowledged: set[tuple[int, int]] | None = None
+    ) -> PlainMeter:
+        """`acknowledged` gets (start, number) once the cloud has said REPORTED."""
+        self._todo.append(self._report(start, wh, acknowledged))
         return self
+
+    def restart(self) -> None:
+        """A power cut: reports that were made are kept, all else is gone."""
+        self._todo.clear()
+        self._life, self._ask, self.unanswered = None, None, 0
+        self._c.clear()
+        boot = (self.link.counter >> 32) + 1
+        self.link = PlainLink(self.secrets.link, self.secrets.number, self.record, boot)
+
+    def made(self, start: int) -> bool:
+        """A report for this period was made: it is the one that is sent, whatever comes."""
+        return start in self._made
+
+    def prepared(self, start: int) -> bool:
+        """All but the reading is done."""
+        return start in self._c
 
     def say(self, type: int, payload: bytes = b"", start: int = 0) -> PlainMeter:
         self._todo.append(self._say(type, payload, start))
@@ -189,7 +208,7 @@ class PlainMeter:
         yield type, start, payload
 
     def _register(self) -> Life:
-        for _ in range(3):  # a nonce is single-use: an answer that got lost means starting over
+        for _ in range(10):  # a nonce is single-use: an answer that got lost means starting over
             try:
                 return (yield from self._registration())
             except Fault as fault:
@@ -203,7 +222,8 @@ class PlainMeter:
         type, told = yield 0x02, 0, nonce
         now, fresh = told[:8], told[9:25]
         assert type == 0x42
-        assert told[25:] == mac(key, b"wattveil time", fleet, me, nonce, fresh, now, told[8:9])
+        if told[25:] != mac(key, b"wattveil time", fleet, me, nonce, fresh, now, told[8:9]):
+            raise Fault(1)  # section 11: a meter begins again
         self.tau = max(self.tau + 1, int.from_bytes(now, "little"))
         digest = hashlib.sha256(pack(me, u64(self.tau))).digest()
         common = (fleet, self.record.fingerprint, me, u64(self.tau))
@@ -254,11 +274,17 @@ class PlainMeter:
         for slot in [*range(2, record.gamma + 1), 1]:
             yield 0x05, start, struct.pack("<H", slot) + self.pair(slots[slot - 1])
 
-    def _report(self, start: int, wh: int) -> Life:
+    def _report(
+        self, start: int, wh: int, acknowledged: set[tuple[int, int]] | None = None
+    ) -> Life:
+        if not self.made(start) and not self.prepared(start):
+            return  # what it was preparing was refused
         n = mpz(self.record.n)
         if start in self._c:  # made once; a retry sends the same bytes
             self._made[start] = self.pair(self._c.pop(start) * (1 + wh * n) % (n * n))
         yield 0x06, start, self._made[start]
+        if acknowledged is not None:
+            acknowledged.add((start, self.secrets.number))
 
     def pair(self, c: mpz) -> bytes:
         return to_pair(c, self.record)

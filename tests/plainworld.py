@@ -31,10 +31,13 @@ from plainmeter import (
 from wattveil.paillier.group import group_element, group_nonresidue
 from wattveil.paillier.keyfile import save_private
 from wattveil.paillier.keys import PrivateKey, generate
+from wattveil.paillier.rows import InlineRows
+from wattveil.privacy.ledger import Limits
 from wattveil.roles.center import Center
 from wattveil.roles.cloud import Cloud
 from wattveil.roles.dealer import Dealer
 from wattveil.roles.folders import CenterConfig, CloudConfig, DealerConfig
+from wattveil.roles.uploads import row_recipe
 from wattveil.runners.host import apply
 from wattveil.runners.memory import MemoryNet
 from wattveil.store import Store
@@ -44,6 +47,12 @@ SUITES: dict[str, dict[str, Any]] = {  # the record's changes
     "yan2024": {},
     "compact": {"suite": "compact", "noise": "discrete"},
 }
+
+
+FIXED_PRIMES = (  # safe ones, of 256 bits
+    0xEC055B427B0F51DCBB9FA94E0B6009213A2D1BF117B224328E6ACA44FF93F2B3,
+    0xFEB369CB91FC1E8A237DFCF1B8945D97C9EC888746BDE4A00EF7913BE949754B,
+)
 
 
 class TestClock:
@@ -115,6 +124,12 @@ class MemoryStore:
             if change.value is not None:
                 self.rows[change.kind, change.key] = change.value
 
+    def transact(self, decide: Any) -> None:
+        self.apply(list(decide(self)))
+
+    def get(self, kind: str, key: str) -> bytes | None:
+        return self.rows.get((kind, key))
+
     def load(self, kind: str) -> dict[str, bytes]:
         return {key: value for (k, key), value in self.rows.items() if k == kind}
 
@@ -134,19 +149,28 @@ class World:
     size: int = 4
     changes: dict[str, Any] = field(default_factory=dict)
     disk: bool = True
+    limits: Limits = field(default_factory=Limits)
+    fixed: bool = False  # the same keys always, for a corpus that is kept
 
     def __post_init__(self) -> None:
-        self.key = test_key()
+        self.key = PrivateKey(*map(mpz, FIXED_PRIMES)) if self.fixed else test_key()
         self.roster = tuple(f"meter-{i:02}" for i in range(1, self.size + 1))
         self.record = make_record(self.key, self.roster, **self.changes)
         self.clock = TestClock()
         self.secrets = [
-            Secrets(name, i, *(os.urandom(32) for _ in range(4)))
+            Secrets(name, i, *(self.secret(f"{name} {j}") for j in range(4)))
             for i, name in enumerate(self.roster, 1)
         ]
-        self.cloud_center, self.cloud_dealer, self.dealer_mac = (os.urandom(32) for _ in range(3))
+        roles = ("cloud center", "cloud dealer", "dealer mac")
+        self.cloud_center, self.cloud_dealer, self.dealer_mac = map(self.secret, roles)
         self.stores: dict[str, Any] = {}
+        self.next_link: dict[int, tuple[bytes, int]] = {}  # keys that meters are moved to
+        self.next_registration: dict[int, tuple[bytes, int]] = {}
         self.meters = {s.number: PlainMeter(s, self.record) for s in self.secrets}
+
+    def secret(self, name: str) -> bytes:
+        """A key: random, or always the same for its name."""
+        return hashlib.sha256(name.encode()).digest() if self.fixed else os.urandom(32)
 
     def role(self, name: str) -> Any:
         """A role, new from its store (which is opened again)."""
@@ -161,7 +185,9 @@ class World:
         role: Any
         if name == "center":
             links = (self.cloud_center, self.dealer_mac)
-            config = CenterConfig(*common, self.key, seeds, keys, *links)
+            config = CenterConfig(
+                *common, self.key, seeds, keys, *links, self.limits, self.next_registration
+            )
             role = Center(config, store.boot(), self.clock, os.urandom)
         elif name == "dealer":
             seeds = [s.dealer_seed for s in self.secrets]
@@ -169,8 +195,9 @@ class World:
             role = Dealer(dealer, store.boot(), self.clock)
         else:
             links = (self.cloud_center, self.cloud_dealer)
-            cloud = CloudConfig(*common, [s.link for s in self.secrets], *links)
-            role = Cloud(cloud, store.boot(), self.clock, os.urandom, deadline_s=30)
+            cloud = CloudConfig(*common, [s.link for s in self.secrets], *links, self.next_link)
+            rows = InlineRows(row_recipe(self.record))
+            role = Cloud(cloud, store.boot(), self.clock, rows, deadline_s=30)
         apply(role, store, role.restore(store.load), lambda peer, frame: None)
         return role
 

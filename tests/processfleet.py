@@ -20,6 +20,7 @@ from typing import Any
 
 from plainmeter import START, PlainMeter
 from plainworld import World
+from wattveil.operate.tls import issue
 from wattveil.runners.sockets import parse_address
 from wattveil_meter.wire import Deframer, stuff
 
@@ -167,9 +168,11 @@ def eventually_dial(address: str) -> socket.socket:
 class Fleet:
     """Three processes and their meters."""
 
-    def __init__(self, root: Path, kind: str, serial: bool) -> None:
+    def __init__(self, root: Path, kind: str, serial: bool, tls: bool) -> None:
         self.world = World(root)
         self.world.write_folders()
+        if tls:
+            issue(root, 30)
         self.address = {
             name: f"unix:{root / name}.sock" if kind == "unix" else f"tcp:127.0.0.1:{free_port()}"
             for name in ("center", "cloud", "dealer")
@@ -242,8 +245,10 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(root: Path, kind: str = "unix", serial: bool = False) -> Iterator[Fleet]:
-    made = Fleet(root, kind, serial)
+def fleet(
+    root: Path, kind: str = "unix", serial: bool = False, tls: bool = False
+) -> Iterator[Fleet]:
+    made = Fleet(root, kind, serial, tls)
     try:
         yield made
     finally:

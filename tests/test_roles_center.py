@@ -14,8 +14,9 @@ import plainmeter
 import wattveil.roles.suites
 from plainmeter import PERIOD, START, certificate, encrypt, material, pack, to_pair
 from plainworld import SUITES, Asker, World, combine, opening
+from wattveil.privacy.ledger import enter
 from wattveil.roles.center import Center
-from wattveil.roles.effects import Again, Save, Send
+from wattveil.roles.effects import Debit, Send
 from wattveil_meter.wire import CODES, OPEN, RELEASED
 
 RELAY_TIME, RELAY_REGISTER = 0x10, 0x11
@@ -70,8 +71,10 @@ def test_one_total_and_its_price(world: World, ask: Asker) -> None:
 
 def test_ledger_before_decryption_and_answer_after(world: World, ask: Asker) -> None:
     effects = ask.role.receive("x", ask.link.seal(OPEN, honest(world), START))
-    assert [type(effect) for effect in effects][-1] is Again
-    assert "ledger" in {effect.kind for effect in effects if isinstance(effect, Save)}
+    debit = effects[-1]
+    assert isinstance(debit, Debit)
+    assert "request" in {change.kind for change in debit.changes}
+    assert debit.charge.subjects() == [f"meter-0{i}" for i in (1, 2, 3, 4)]
     assert not any(isinstance(effect, Send) for effect in effects)
     rest = ask.role.resume(effects[-1].event)
     assert rest[0].kind == "answer"
@@ -212,7 +215,8 @@ def test_a_single_ciphertext_is_not_opened(
 def test_a_crash_between_ledger_and_decryption(world: World, ask: Asker) -> None:
     first, second = honest(world), honest(world)  # same readings, other ciphertexts
     effects = ask.role.receive("x", ask.link.seal(OPEN, first, START))
-    ask.store.apply([effect for effect in effects if isinstance(effect, Save)])
+    debit = effects[-1]
+    ask.store.transact(lambda rows: [*debit.changes, *enter(rows, debit.charge, debit.limits)])
     ask.restart()  # died before the decryption
     assert releases(ask)[START]["total_wh"] is None
     assert ask.role.status()["epsilon_spent"] == "1/2"
@@ -263,7 +267,9 @@ def test_sum_invalid_says_nothing_and_stops_the_fleet(
         release = releases(ask)[start]
         assert (release["total_wh"], release["refused"]) == (None, "sum_invalid")
     assert ask.role.status()["epsilon_spent"] == "3/2"
-    rows = b"".join(v for kind in ("answer", "ledger") for v in ask.store.load(kind).values())
+    rows = b"".join(
+        v for kind in ("answer", "request", "entry") for v in ask.store.load(kind).values()
+    )
     assert str(outside) not in caplog.text
     assert str(outside).encode() not in rows
     start = START + 3 * PERIOD
@@ -326,7 +332,7 @@ def test_a_record_of_the_other_suite_does_not_reopen_a_period(world: World, ask:
 
 
 def test_after_a_backup_nothing_up_to_now_is_opened(world: World, ask: Asker) -> None:
-    ask.store.restored(START)
+    ask.store.restored(START, START)
     ask.restart()
     assert ask.code(OPEN, honest(world), START) == CODES["refused"]
     assert ask.role.status()["refused"] == {"restored": 1}

@@ -8,113 +8,16 @@ from its store alone (here in memory: test_runner_process.py kills real processe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from mortal import Fate, MortalNet
 from plainmeter import PERIOD, START
 from plainworld import SUITES, World
-from wattveil.roles.effects import Change, Effect, Save
-from wattveil.runners.host import apply
-from wattveil.runners.memory import MemoryNet
 
 TOTAL = 100 + 200 + 300 + 400
 NEXT = START + PERIOD
-
-
-class Killed(Exception):
-    """The process is gone."""
-
-
-@dataclass
-class Fate:
-    """When a role dies: at its k-th effect, before or after it is done. k < 0: never."""
-
-    role: str = ""
-    k: int = -1
-    after: bool = False
-    count: int = 0
-
-    def step(self, role: str, done: bool) -> None:
-        """Called before (done False) and after (True) each effect."""
-        if role != self.role:
-            return
-        if not done:
-            self.count += 1
-        if self.count == self.k and done == self.after:
-            self.k = -1
-            raise Killed
-
-
-@dataclass
-class MortalStore:
-    """A store in front of which a role may die, and the history of what went into it."""
-
-    role: str
-    inner: Any
-    fate: Fate
-    history: list[tuple[str, str, bytes]]
-
-    def apply(self, changes: Iterable[Change]) -> None:
-        changes = list(changes)
-        self.fate.step(self.role, False)
-        self.inner.apply(changes)
-        self.history += [(c.kind, c.key, c.value) for c in changes if isinstance(c, Save)]
-        self.fate.step(self.role, True)
-
-
-class MortalNet(MemoryNet):
-    """Roles that die by their fate and come back from their stores."""
-
-    def __init__(self, world: World, fate: Fate) -> None:
-        self.world, self.fate = world, fate
-        self.history: dict[str, list[tuple[str, str, bytes]]] = {
-            name: [] for name in ("center", "cloud", "dealer")
-        }
-        self.decrypted: list[tuple[int, Any]] = []
-        self.deaths = 0
-        roles = [self._born(name) for name in ("center", "cloud", "dealer")]
-        super().__init__(*roles, self._stores())
-
-    def _stores(self) -> dict[str, Any]:
-        return {
-            name: MortalStore(name, store, self.fate, self.history[name])
-            for name, store in self.world.stores.items()
-        }
-
-    def _born(self, name: str) -> Any:
-        role = self.world.role(name)
-        if name == "center":
-            real = role.suite
-
-            class Watched(type(real)):  # type: ignore[misc]
-                def total(inner, record: Any, key: Any, ciphertexts: Any, *rest: Any) -> int:
-                    self.decrypted.append((rest[-1], tuple(ciphertexts)))
-                    return int(real.total(record, key, ciphertexts, *rest))
-
-            role.suite = Watched()
-        return role
-
-    def carry_out(self, name: str, effects: Iterable[Effect]) -> None:
-        def send(peer: str, frame: bytes) -> None:
-            self.fate.step(name, False)
-            self._frames.append((name, peer, frame))
-            self.fate.step(name, True)
-
-        try:
-            apply(self.roles[name], self.stores[name], effects, send)
-        except Killed:
-            self.deaths += 1
-            self.roles[name] = self._born(name)
-            self.stores = self._stores()
-            # the sockets went down with it: the cloud notices either way
-            peers = ("center", "dealer") if name == "cloud" else (name,)
-            for peer in peers:
-                for up in (False, True):
-                    self.carry_out("cloud", self.roles["cloud"].linked(peer, up))
 
 
 def run(root: Path, fate: Fate, suite: str) -> tuple[World, MortalNet]:
@@ -152,7 +55,7 @@ def check(world: World, net: MortalNet) -> None:
         assert release["total_wh"] == TOTAL
         assert release["members"] == [1, 2, 3, 4]
         # at most one closing, one set of ciphertexts, one release ever went to disk
-        for role, kind in [("dealer", "closing"), ("center", "ledger"), ("center", "answer")]:
+        for role, kind in [("dealer", "closing"), ("center", "request"), ("center", "answer")]:
             rows = {v for k, key, v in net.history[role] if (k, key) == (kind, str(start))}
             assert len(rows) == 1, (role, kind)
         openings = {v for k, key, v in net.history["cloud"] if (k, key) == ("opening", str(start))}

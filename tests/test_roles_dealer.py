@@ -201,7 +201,7 @@ def test_folders_that_are_not_whole(world: World, name: str, change: Any) -> Non
 
 
 def test_after_a_backup_nothing_up_to_now_is_closed(world: World, ask: Asker) -> None:
-    ask.store.restored(START)
+    ask.store.restored(START, START)
     ask.restart()
     assert ask.code(CLOSE, b"\x0f", START) == CODES["refused"]
     assert ask.role.status()["refused"] == {"restored": 1}

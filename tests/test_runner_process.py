@@ -205,6 +205,16 @@ def test_options_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert got.state_dir == folder
     assert got.peer == ["center=unix:/c", "dealer=unix:/d"]
     assert got.deadline == 9  # the command line has the last word
+    with pytest.MonkeyPatch.context() as patch:  # stronger than the file, weaker than the line
+        patch.setenv("WATTVEIL_CLOUD_DEADLINE", "8")
+        patch.setenv("WATTVEIL_CLOUD_PORT", "/dev/a /dev/b")
+        patch.setenv("WATTVEIL_DEALER_LISTEN", "unix:/not/mine")
+        got = process.parse_arguments(["cloud", "--config", str(config)])
+        assert (got.deadline, got.port, got.listen) == (8, ["/dev/a", "/dev/b"], None)
+        got = process.parse_arguments(["cloud", "--config", str(config), "--deadline", "9"])
+        assert got.deadline == 9
+        patch.setenv("WATTVEIL_CLOUD_CONFIG", str(config))
+        assert process.parse_arguments(["cloud"]).state_dir == folder
     for text, message in [
         ("listen =", "cloud.toml: Invalid"),
         ("control = true", "a text"),

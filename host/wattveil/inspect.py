@@ -10,11 +10,11 @@ from pathlib import Path
 
 from wattveil.paillier.keyfile import load_private, load_public
 from wattveil.paillier.keys import PublicKey
-from wattveil.roles.folders import load_record
-from wattveil.roles.ledger import Ledger
+from wattveil.roles.folders import load_limits, load_record
+from wattveil.roles.releases import Releases
 from wattveil.store import read_only
 from wattveil_meter.fields import Malformed, unpack
-from wattveil_meter.meter import Package
+from wattveil_meter.package import Package
 from wattveil_meter.record import FIELDS, Record
 
 _LONG = ("n", "h", "h_s")  # shown as size and hash
@@ -105,16 +105,16 @@ def _store(path: Path) -> Iterator[str]:
     """What a role's store has to tell: at the centre, the totals and the ledger."""
     load = read_only(path)
     record, roster = load_record(path.parent)
-    ledger = Ledger(record, roster)
-    ledger.restore(load)
-    for start, release in ledger.releases().items():
+    releases = Releases(record, roster, load_limits(path.parent / "limits.json"))
+    releases.restore(load)
+    for start, release in releases.shown().items():
         total = release["refused"] or (
             "not opened yet" if release["total_wh"] is None else f"{release['total_wh']:,} Wh"
         )
         size = f"{len(release['members'])} of {len(roster)} meters"
         yield f"{path}: {_when(start)}  {total}  over {size}, epsilon {release['epsilon']}"
-    if ledger.spent:
-        yield f"{path}: epsilon spent by the household that spent most: {ledger.spent}"
+    if releases.spent:
+        yield f"{path}: epsilon spent by the household that spent most: {releases.spent}"
     for key in load("closing"):
         yield f"{path}: {_when(int(key))}  closed"
     for key, row in load("period").items():

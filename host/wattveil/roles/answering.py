@@ -10,11 +10,13 @@ from wattveil.roles.common import (
     Record,
     Refusals,
     counter_key,
+    decode_members,
     error_code,
     number_of,
     u64,
 )
-from wattveil.roles.effects import Effect, Save, Send
+from wattveil.roles.effects import Debit, Effect, Save, Send
+from wattveil.roles.revoked import Revoked
 from wattveil_meter.fields import Malformed
 from wattveil_meter.wire import CLOUD, ERROR, ROLE_LIMIT, Channel, Message, Refused
 
@@ -30,9 +32,16 @@ class Answering:
     name: str
 
     def __init__(
-        self, record: Record, link_key: bytes, number: int, boot: int, clock: Clock
+        self,
+        record: Record,
+        roster: tuple[str, ...],
+        link_key: bytes,
+        number: int,
+        boot: int,
+        clock: Clock,
     ) -> None:
         self.record = record
+        self.revoked = Revoked(roster)
         self.clock = clock
         self.boot = boot
         self.refusals = Refusals(self.name, clock)
@@ -45,6 +54,7 @@ class Answering:
 
     def restore(self, load: Load) -> list[Effect]:
         """See `common.Role`."""
+        self.revoked.restore(load)
         self._channel.last = number_of(load("counter").get(self._key, b""))
         self._stored_boot = self._channel.last >> 32
         floor = load("floor").get("")
@@ -66,7 +76,9 @@ class Answering:
             self.refusals.note(reason)
             effects = [self.send(peer, message.counter, message.start, ERROR, error_code(reason))]
         boot = message.counter >> 32
-        if boot > self._stored_boot or any(isinstance(effect, Save) for effect in effects):
+        if boot > self._stored_boot or any(
+            isinstance(effect, (Save, Debit)) for effect in effects
+        ):
             self._stored_boot = boot
             effects.insert(0, Save("counter", self._key, u64(message.counter)))
         return effects
@@ -88,6 +100,17 @@ class Answering:
         if start <= self.floor:
             raise Refused("restored")
 
+    def check_members(self, start: int, members: bytes) -> list[int]:
+        """The numbers in S; Refused unless it is a quorum of the roster without revoked meters."""
+        numbers = decode_members(members, self.record.roster_size)
+        if numbers is None:
+            raise Refused("bad_set")
+        if len(numbers) < self.record.quorum_count:
+            raise Refused("below_quorum")
+        if self.revoked.out(start + self.record.period_s).intersection(numbers):
+            raise Refused("revoked")
+        return numbers
+
     def tick(self) -> list[Effect]:
         """See `common.Role`: nothing depends on time alone here."""
         return []
@@ -105,6 +128,7 @@ class Answering:
         return {
             "role": self.name,
             "boot": self.boot,
+            "revoked": self.revoked.names(),
             "clock": self.clock.now(),
             "refused": dict(self.refusals.counts),
         }

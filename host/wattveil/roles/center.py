@@ -22,6 +22,7 @@ from wattveil.roles.common import (
     Clock,
     Load,
     Random,
+    counter_key,
     decode_members,
     equal,
     error_code,
@@ -30,7 +31,7 @@ from wattveil.roles.common import (
 )
 from wattveil.roles.effects import Again, Effect, Save
 from wattveil.roles.folders import CenterConfig
-from wattveil.roles.ledger import SUM_INVALID, Answer, Ledger, Request, digest_of
+from wattveil.roles.releases import SUM_INVALID, Answer, Releases, Request, digest_of
 from wattveil.roles.suites import suite_of
 from wattveil_meter.fields import unpack
 from wattveil_meter.masks import (
@@ -42,6 +43,7 @@ from wattveil_meter.masks import (
 )
 from wattveil_meter.wire import (
     CENTER,
+    CODES,
     ERROR,
     OPEN,
     RELAY_REGISTER,
@@ -64,6 +66,7 @@ class _Pending:
 
     peer: str
     reply: int
+    request: Request | None  # to be entered; None: it was before a restart
     numbers: list[int]
     ciphertexts: list[mpz]
 
@@ -74,19 +77,26 @@ class Center(Answering):
     name = "center"
 
     def __init__(self, config: CenterConfig, boot: int, clock: Clock, random: Random) -> None:
-        super().__init__(config.record, config.cloud, CENTER, boot, clock)
+        super().__init__(config.record, config.roster, config.cloud, CENTER, boot, clock)
         self.config = config
         self.suite = suite_of(config.record)
-        self.ledger = Ledger(config.record, config.roster)
+        self.releases = Releases(config.record, config.roster, config.limits)
         self._random = random
         self._nonces: dict[int, bytes] = {}  # the last one told to each meter, until it is used
         self._last_tau: dict[str, int] = {}
         self._pending: dict[int, _Pending] = {}
+        self._keys = list(config.registration_keys)
+        self._coming = dict(config.next_keys)  # registration keys that meters are moved to
+        self._told: dict[int, bytes] = {}  # the key of the last TIME_IS to such a meter
 
     def restore(self, load: Load) -> list[Effect]:
         """See `common.Role`."""
-        self.ledger.restore(load)
+        self.releases.restore(load)
         self._last_tau = {name: number_of(row) for name, row in load("tau").items()}
+        done = load("rotated")
+        for number, (key, _) in list(self._coming.items()):
+            if counter_key(key) in done:
+                self._move(number)
         return super().restore(load)
 
     def answer(self, peer: str, message: Message) -> list[Effect]:
@@ -101,18 +111,39 @@ class Center(Answering):
 
     # --- registration ---------------------------------------------------------------------------
 
-    def _meter(self, payload: bytes, size: int) -> tuple[int, bytes, bytes]:
-        """Number, id and registration key of the meter a relayed message names."""
+    def _meter(self, payload: bytes, size: int) -> tuple[int, bytes]:
+        """Number and id of the meter a relayed message names."""
         number = number_of(payload[:4])
         if len(payload) != size:
             raise Refused("malformed")
         if not 1 <= number <= len(self.config.roster):
             raise Refused("unknown_meter")
-        key = self.config.registration_keys[number - 1]
-        return number, self.config.roster[number - 1].encode(), key
+        if number in self.revoked:
+            raise Refused("revoked")
+        return number, self.config.roster[number - 1].encode()
+
+    def _time_key(self, number: int) -> bytes:
+        """The registration key for the next TIME_IS.
+
+        While a meter is moved to a new key nobody knows which one it has: it is told under the
+        one and the other in turn, asks again when it cannot check what it was told, and registers
+        under the one it has.
+        """
+        old = self._keys[number - 1]
+        if number not in self._coming:
+            return old
+        new, until = self._coming[number]
+        if self.clock.now() >= until:
+            return new
+        self._told[number] = old if self._told.get(number) == new else new
+        return self._told[number]
+
+    def _move(self, number: int) -> None:
+        self._keys[number - 1] = self._coming.pop(number)[0]
 
     def _time(self, peer: str, message: Message) -> list[Effect]:
-        number, meter_id, key = self._meter(message.payload, 4 + 16)
+        number, meter_id = self._meter(message.payload, 4 + 16)
+        key = self._time_key(number)
         nonce = message.payload[4:]
         now, running = self.clock.now(), int(self.clock.running)
         fresh = self._nonces[number] = self._random(16)
@@ -121,7 +152,8 @@ class Center(Answering):
         return [self.send(peer, message.counter, 0, RELAYED_TIME, payload)]
 
     def _register(self, peer: str, message: Message) -> list[Effect]:
-        number, meter_id, key = self._meter(message.payload, 4 + 8 + 32 + 32)
+        number, meter_id = self._meter(message.payload, 4 + 8 + 32 + 32)
+        key = self._told.pop(number, None) or self._time_key(number)
         claim, mac = message.payload[12:44], message.payload[44:]
         tau = number_of(message.payload[4:12])
         nonce = self._nonces.pop(number, None)
@@ -139,7 +171,12 @@ class Center(Answering):
         self._last_tau[name] = tau
         log.debug("meter %d registered", number)
         payload = digest + registered_mac(key, self.record, meter_id, tau, nonce)
+        moved = []
+        if number in self._coming and key == self._coming[number][0]:
+            moved.append(Save("rotated", counter_key(key), b""))
+            self._move(number)
         return [
+            *moved,
             Save("tau", name, u64(tau)),
             self.send(peer, message.counter, 0, RELAYED_REGISTER, payload),
         ]
@@ -156,20 +193,20 @@ class Center(Answering):
         request = Request(
             record.fingerprint, record.period_s, members, certificate, digest_of(pairs)
         )
-        known = self.ledger.requests.get(start)
+        known = self.releases.requests.get(start)
         if known is not None and known != request:
             raise Refused("closed")
-        answer = self.ledger.answers.get(start)
+        answer = self.releases.answers.get(start)
         if answer is not None:
             return [self._reply(peer, message.counter, start, answer)]
-        if self.ledger.stopped:
+        if self.releases.stopped:
             raise Refused("stopped")
         numbers = self._check(start, members) if known is None else self._numbers(members)
         ciphertexts = self._ciphertexts(pairs)
-        # Nothing was spent so far; from here on the period is closed, whatever happens.
-        effects = self.ledger.debit(start, request) if known is None else []
-        self._pending[start] = _Pending(peer, message.counter, numbers, ciphertexts)
-        return [*effects, Again(("open", start))]
+        new = request if known is None else None
+        self._pending[start] = _Pending(peer, message.counter, new, numbers, ciphertexts)
+        # Nothing was spent so far; once the charge is entered the period is closed for good.
+        return [self.releases.debit(start, request) if new else Again(("open", start))]
 
     def _numbers(self, members: bytes) -> list[int]:
         numbers = decode_members(members, len(self.config.roster))
@@ -179,10 +216,8 @@ class Center(Answering):
 
     def _check(self, start: int, members: bytes) -> list[int]:
         self.check_period(start)
-        numbers = self._numbers(members)
-        if len(numbers) < self.record.quorum_count:
-            raise Refused("below_quorum")
-        if self.ledger.closed.overlaps(start, self.record.period_s):
+        numbers = self.check_members(start, members)
+        if self.releases.closed.overlaps(start, self.record.period_s):
             raise Refused("overlap")
         return numbers
 
@@ -193,9 +228,16 @@ class Center(Answering):
             raise Refused("not_a_ciphertext") from None
 
     def resume(self, event: tuple[str, int]) -> list[Effect]:
-        """Decrypt a request that is in the ledger."""
-        _, start = event
+        """Decrypt a request that is in the ledger, or refuse one that went over a limit."""
+        what, start = event
         pending = self._pending.pop(start)
+        if what != "open":
+            self.refusals.note(what)
+            log.warning("period %d is not released: %s; see wattveil ledger show", start, what)
+            code = error_code(what if what in CODES else "over_limit")
+            return [self.send(pending.peer, pending.reply, start, ERROR, code)]
+        if pending.request is not None:
+            self.releases.debited(start, pending.request)
         record, size = self.record, len(pending.numbers)
         seeds = [self.config.seeds[number - 1] for number in pending.numbers]
         total = self.suite.total(record, self.config.key, pending.ciphertexts, seeds, start)
@@ -205,11 +247,12 @@ class Center(Answering):
         )
         # A value outside is random or an attack's: it goes nowhere, not even into a log.
         answer = Answer(total if low <= total <= high else None)
-        effects = self.ledger.settle(start, answer)
+        effects = self.releases.settle(start, answer)
         if answer.total is None:
             self.refusals.note(SUM_INVALID)
-        if self.ledger.stopped:
-            log.error("%d sums in a row were invalid: the fleet is stopped", self.ledger.streak)
+        if self.releases.stopped:
+            streak = self.releases.streak
+            log.error("%d sums in a row were invalid: the fleet is stopped", streak)
         whole = len(self.config.roster)
         if answer.total is not None:
             log.info("period %d: %d Wh over %d of %d", start, answer.total, size, whole)
@@ -224,7 +267,8 @@ class Center(Answering):
         """See `common.Role`."""
         return {
             **super().status(),
-            "releases": self.ledger.releases(),
-            "epsilon_spent": str(self.ledger.spent),
-            "stopped": self.ledger.stopped,
+            "releases": self.releases.shown(),
+            "epsilon_spent": str(self.releases.spent),
+            "epsilon_limits": self.releases.limits.text(),
+            "stopped": self.releases.stopped,
         }

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wattveil.paillier.ciphertext import NotACiphertext
+from wattveil.paillier.rows import RowSource
 from wattveil.roles.closing import Closer
 from wattveil.roles.common import (
     Clock,
     Load,
-    Random,
     Refusals,
     counter_key,
     error_code,
@@ -26,6 +26,8 @@ from wattveil.roles.common import (
 )
 from wattveil.roles.effects import Effect, Save, Send
 from wattveil.roles.folders import CloudConfig
+from wattveil.roles.revoked import Revoked
+from wattveil.roles.sightings import Sighting
 from wattveil.roles.suites import suite_of
 from wattveil.roles.uploads import Uploads
 from wattveil.roles.upstream import Ask, Reply, Upstream
@@ -53,6 +55,9 @@ class Meter:
     state: str = SILENT
     texts: tuple[str, ...] = ("", "", "", "")  # runtime, firmware, kernel, self-test
     stored_boot: int = 0
+    coming: Channel | None = field(default=None, repr=False)  # under the key it is moved to
+    until: int = 0  # UTC s, when the old key ends all the same
+    seen: Sighting = field(default_factory=Sighting)
     relay: tuple[str, int] | None = None  # link and counter of the request the centre is asked
 
 
@@ -64,7 +69,7 @@ class Cloud:
         config: CloudConfig,
         boot: int,
         clock: Clock,
-        random: Random,
+        rows: RowSource,
         deadline_s: float = DEADLINE_S,
     ) -> None:
         record = config.record
@@ -86,11 +91,14 @@ class Cloud:
         for number, (name, key) in enumerate(zip(config.roster, config.link_keys, strict=True), 1):
             link = channel(key, number, False, wire.METER_LIMIT)
             self.meters[number] = Meter(number, name, link, counter_key(key))
+        for number, (key, until) in config.next_keys.items():
+            self.meters[number].coming = channel(key, number, False, wire.METER_LIMIT)
+            self.meters[number].until = until
         suite = suite_of(record)
-        self.closer = Closer(
-            record, suite, clock, self.refusals, self._up["center"], self._up["dealer"], deadline_s
-        )
-        self._uploads = Uploads(record, self.closer, random)
+        self.revoked = Revoked(config.roster)
+        links = (self._up["center"], self._up["dealer"])
+        self.closer = Closer(record, suite, clock, self.refusals, *links, deadline_s, self.revoked)
+        self._uploads = Uploads(record, self.closer, rows)
         self._handlers: dict[int, Callable[[str, Meter, Message], list[Effect]]] = {
             wire.HELLO: self._hello,
             wire.TIME: self._time,
@@ -101,7 +109,12 @@ class Cloud:
 
     def restore(self, load: Load) -> list[Effect]:
         """See `common.Role`."""
+        self.revoked.restore(load)
         counters, registered = load("counter"), load("meter")
+        done = load("rotated")
+        for number, (key, _) in self.config.next_keys.items():
+            if counter_key(key) in done:
+                self._move(self.meters[number])
         for meter in self.meters.values():
             meter.channel.last = number_of(counters.get(meter.key, b""))
             meter.stored_boot = meter.channel.last >> 32
@@ -126,7 +139,7 @@ class Cloud:
                 effects += self._tell(
                     self.meters[ask.key[1]], wire.ERROR, error_code("unavailable")
                 )
-        effects += self.closer.due()
+        effects += self.closer.due() + self.closer.clear()
         for upstream in self._up.values():
             effects += upstream.pump()
         return effects
@@ -144,10 +157,13 @@ class Cloud:
             meter = self.meters.get(sender)
             if meter is None:
                 raise Refused("unknown_sender")
-            message: Message = meter.channel.open(frame)
+            if sender in self.revoked:
+                raise Refused("revoked")
+            message, moved = self._open(meter, frame)
         except Refused as refused:
             self.refusals.note(refused.reason)
             return []
+        meter.seen.request(peer, message, self.clock)
         try:
             handler = self._handlers.get(message.type)
             if handler is None:
@@ -159,6 +175,7 @@ class Cloud:
                 reason = "not_a_ciphertext"
             self.refusals.note(reason, meter.number)
             effects = [self._answer(peer, meter, message, wire.ERROR, error_code(reason))]
+        effects[:0] = moved
         boot = message.counter >> 32
         if boot > meter.stored_boot or any(isinstance(effect, Save) for effect in effects):
             meter.stored_boot = boot
@@ -166,6 +183,28 @@ class Cloud:
         if message.type in (wire.REPORT, wire.ABSENT):
             effects += self.closer.due()
         return effects
+
+    def _open(self, meter: Meter, frame: bytes) -> tuple[Message, list[Effect]]:
+        """A meter's frame, under the key it is moved to if it has that; Refused.
+
+        The first frame under the new key, or the deadline, ends the old one for good.
+        """
+        if meter.coming is None:
+            return meter.channel.open(frame), []
+        try:
+            message = meter.coming.open(frame)
+        except Refused as refused:
+            if refused.reason != "forged" or self.clock.now() >= meter.until:
+                raise
+            return meter.channel.open(frame), []
+        self._move(meter)
+        return message, [Save("rotated", meter.key, b"")]
+
+    def _move(self, meter: Meter) -> None:
+        key, _ = self.config.next_keys[meter.number]
+        assert meter.coming is not None
+        meter.channel, meter.coming, meter.key = meter.coming, None, counter_key(key)
+        meter.stored_boot = 0
 
     def _from_role(self, upstream: Upstream, frame: bytes) -> list[Effect]:
         try:
@@ -187,7 +226,11 @@ class Cloud:
     def _answer(
         self, peer: str, meter: Meter, message: Message, type: int, payload: bytes = b""
     ) -> Send:
-        return Send(peer, meter.channel.seal(type, payload, message.start, message.counter))
+        return Send(peer, self._seal(meter, type, payload, message.start, message.counter))
+
+    def _seal(self, meter: Meter, type: int, payload: bytes, start: int, reply: int) -> bytes:
+        frame: bytes = meter.channel.seal(type, payload, start, reply)
+        return frame
 
     # --- registration ---------------------------------------------------------------------------
 
@@ -246,7 +289,7 @@ class Cloud:
         if meter.relay is None:
             return []
         (peer, counter), meter.relay = meter.relay, None
-        return [Send(peer, meter.channel.seal(type, payload, 0, counter))]
+        return [Send(peer, self._seal(meter, type, payload, 0, counter))]
 
     # --- one period -----------------------------------------------------------------------------
 
@@ -254,6 +297,8 @@ class Cloud:
         if meter.state != REGISTERED:
             raise Refused("unregistered")
         type, payload, changes = self._uploads.handlers[message.type](meter.number, message)
+        if type == wire.REPORTED:
+            meter.seen.report = message.start
         return [*changes, self._answer(peer, meter, message, type, payload)]
 
     def _reading(self, peer: str, meter: Meter, message: Message) -> list[Effect]:
@@ -283,6 +328,8 @@ class Cloud:
                 "kernel": kernel,
                 "selftest": selftest,
                 "state": meter.state,
+                "refused": self.refusals.of[number],
+                **meter.seen.status(),
             }
         periods, slots = self.closer.periods, self.closer.slots
         return {
@@ -290,7 +337,9 @@ class Cloud:
             "boot": self.boot,
             "clock": self.clock.now(),
             "meters": meters,
+            "revoked": self.revoked.names(),
             "periods": {start: periods[start].status(slots) for start in sorted(periods)},
             "steps": sum(period.steps() for period in periods.values()),
             "refused": dict(self.refusals.counts),
+            "watched": self.closer.shown,
         }

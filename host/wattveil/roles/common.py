@@ -75,6 +75,7 @@ class Refusals:
 
     def __init__(self, role: str, clock: Clock) -> None:
         self.counts: Counter[str] = Counter()
+        self.of: Counter[int] = Counter()  # by meter
         self._clock = clock
         self._log = logging.getLogger(f"wattveil.{role}")
         self._logged: dict[tuple[str, int], float] = {}
@@ -82,6 +83,8 @@ class Refusals:
     def note(self, reason: str, number: int = 0) -> None:
         """One more refusal; `number` is the meter it came from, 0 when that is not certain."""
         self.counts[reason] += 1
+        if number:
+            self.of[number] += 1
         now = self._clock.mono()
         last = self._logged.get((reason, number))
         if last is None or now - last >= LOG_EVERY_S:

@@ -14,7 +14,6 @@ from wattveil.roles.answering import Answering
 from wattveil.roles.common import (
     Clock,
     Load,
-    decode_members,
     number_of,
     u32,
 )
@@ -54,7 +53,7 @@ class Dealer(Answering):
     name = "dealer"
 
     def __init__(self, config: DealerConfig, boot: int, clock: Clock) -> None:
-        super().__init__(config.record, config.cloud, DEALER, boot, clock)
+        super().__init__(config.record, config.roster, config.cloud, DEALER, boot, clock)
         self.config = config
         self.suite = suite_of(config.record)
         self._closings: dict[int, _Closing] = {}
@@ -86,11 +85,7 @@ class Dealer(Answering):
     def _close(self, start: int, members: bytes) -> _Closing:
         record, config = self.record, self.config
         self.check_period(start)
-        numbers = decode_members(members, len(config.roster))
-        if numbers is None:
-            raise Refused("bad_set")
-        if len(numbers) < record.quorum_count:
-            raise Refused("below_quorum")
+        numbers = self.check_members(start, members)
         if self._closed.overlaps(start, record.period_s):
             raise Refused("overlap")
         seeds = [config.seeds[number - 1] for number in numbers]

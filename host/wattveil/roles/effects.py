@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from wattveil.privacy.ledger import Charge, Limits
+
 
 @dataclass(frozen=True, slots=True)
 class Save:
@@ -49,4 +51,20 @@ class Again:
 
 
 Change: TypeAlias = Save | Drop
-Effect: TypeAlias = Save | Drop | Send | Again
+
+
+@dataclass(frozen=True, slots=True)
+class Debit:
+    """Enter a charge in the privacy ledger and make changes, in one transaction.
+
+    Then call `role.resume(event)`. When a limit forbids the charge nothing is written, and the
+    limit's reason takes the place of the event's name.
+    """
+
+    charge: Charge
+    limits: Limits
+    changes: tuple[Change, ...]
+    event: tuple[str, int]
+
+
+Effect: TypeAlias = Save | Drop | Send | Again | Debit

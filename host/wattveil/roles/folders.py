@@ -9,10 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wattveil import sealed
 from wattveil.paillier.keyfile import load_private
 from wattveil.paillier.keys import PrivateKey
+from wattveil.privacy.ledger import Limits
 from wattveil.roles.common import ConfigError, Record, parse_record
 from wattveil_meter.fields import pack
+
+# Marks a folder of a renewed fleet: its role must not start without the store it had before.
+CONTINUES = "continues"
+
+# By meter number: the key a meter is being moved to, and until when (UTC s) the old one is taken.
+NextKeys = dict[int, tuple[bytes, int]]
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,8 @@ class CenterConfig:
     registration_keys: list[bytes] = field(repr=False)
     cloud: bytes = field(repr=False)  # link key
     dealer_mac: bytes = field(repr=False)  # for certificates
+    limits: Limits = field(default_factory=Limits)
+    next_keys: NextKeys = field(default_factory=dict, repr=False)  # of registration
 
 
 def load_center(folder: Path) -> CenterConfig:
@@ -37,8 +47,20 @@ def load_center(folder: Path) -> CenterConfig:
     path = folder / "links.json"
     links = load_json(path)
     secrets = meter_secrets(folder, roster, ["seed", "registration_key"])
-    keys = [secret(links, name, path) for name in ("cloud", "dealer_mac")]
-    return CenterConfig(record, roster, key, secrets["seed"], secrets["registration_key"], *keys)
+    cloud, dealer = (secret(links, name, path) for name in ("cloud", "dealer_mac"))
+    common = (record, roster, key, secrets["seed"], secrets["registration_key"])
+    limits, coming = load_limits(folder / "limits.json"), next_keys(folder, roster)
+    return CenterConfig(*common, cloud, dealer, limits, coming)
+
+
+def load_limits(path: Path) -> Limits:
+    """The privacy limits of a centre's folder; without the file there are none. ConfigError."""
+    if not path.exists():
+        return Limits()
+    try:
+        return Limits.parse(load_json(path))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -50,6 +72,7 @@ class CloudConfig:
     link_keys: list[bytes] = field(repr=False)
     center: bytes = field(repr=False)
     dealer: bytes = field(repr=False)
+    next_keys: NextKeys = field(default_factory=dict, repr=False)  # of the meters' links
 
 
 def load_cloud(folder: Path) -> CloudConfig:
@@ -59,7 +82,7 @@ def load_cloud(folder: Path) -> CloudConfig:
     links = load_json(path)
     keys = meter_secrets(folder, roster, ["link_key"])["link_key"]
     center, dealer = (secret(links, name, path) for name in ("center", "dealer"))
-    return CloudConfig(record, roster, keys, center, dealer)
+    return CloudConfig(record, roster, keys, center, dealer, next_keys(folder, roster))
 
 
 @dataclass(frozen=True)
@@ -96,7 +119,7 @@ def check_roster(record: Record, roster: tuple[str, ...]) -> None:
 def load_json(path: Path) -> dict[str, Any]:
     """A JSON object; ConfigError (never quoting the contents, which may be secret)."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(sealed.read(path))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not JSON"
         raise ConfigError(f"{path}: {reason}") from None
@@ -143,3 +166,17 @@ def meter_secrets(
         if len(set(values)) < len(values):
             raise ConfigError(f"{path}: two meters have the same {name}: provision again")
     return secrets
+
+
+def next_keys(folder: Path, roster: tuple[str, ...]) -> NextKeys:
+    """What `wattveil meter rotate` wrote into meters.json: "next_key", "until"; ConfigError."""
+    path = folder / "meters.json"
+    table = load_json(path)
+    keys = {}
+    for number, name in enumerate(roster, 1):
+        if "next_key" in table[name]:
+            until = table[name].get("until")
+            if not isinstance(until, int) or until < 0:
+                raise ConfigError(f'{path}: "until" of a rotated key is not a time in UTC seconds')
+            keys[number] = secret(table[name], "next_key", path), until
+    return keys

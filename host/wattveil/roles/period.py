@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from wattveil.roles.common import decode_members, encode_members
 from wattveil.roles.effects import Drop, Effect, Save
+from wattveil.roles.running import Running
 from wattveil_meter.fields import pack, unpack
 
 OPEN, CLOSING, OPENING, DONE = "open", "closing", "opening", "done"
@@ -43,6 +44,7 @@ class Period:
     ended: float | None = None  # mono when our clock was first seen at or past the end
     kept: tuple[list[int], list[int], list[int]] = ([], [], [])  # prepared, reported, absent
     receipts: dict[int, bytes] = field(default_factory=dict, repr=False)  # of reports, once done
+    running: Running | None = field(default=None, repr=False)  # of the reports, and their slots
 
     def prepared(self, slots: int) -> list[int]:
         """Meters whose slots are all stored.
@@ -66,13 +68,25 @@ class Period:
             "outcome": self.outcome,
         }
 
+    def shown(self, number: int) -> dict[str, object]:
+        """One meter's ciphertexts as they came, in plain JSON types."""
+        slots = self.slots.get(number, {})
+        return {
+            "start": self.start,
+            "meter": number,
+            "slots": [slots[slot].hex() for slot in sorted(slots)],
+            "report": self.reports[number].hex(),
+        }
+
     def steps(self) -> int:
         """How much has come in: it grows while meters get on."""
         return len(self.rows) + sum(map(len, self.slots.values())) + len(self.reports)
 
-    def accounted(self) -> bool:
-        """Every meter of the roster has reported or will not."""
-        return len(self.reports) + len(self.absent) == self.size
+    def accounted(self, out: set[int]) -> bool:
+        """Every meter of the roster has reported or will not; those in `out` do not matter."""
+        # Nobody has reported and is absent: asked after every report, this must not grow with m.
+        gone = sum(number not in self.reports and number not in self.absent for number in out)
+        return len(self.reports) + len(self.absent) + gone == self.size
 
     # --- the store ------------------------------------------------------------------------------
 
@@ -101,10 +115,15 @@ class Period:
         self.kept = (self.prepared(slots), sorted(self.reports), sorted(self.absent))
         self.receipts = {number: receipt(pair) for number, pair in self.reports.items()}
         self.phase, self.outcome = DONE, outcome
+        self.forget()
+        return [*effects, self.save(fingerprint)]
+
+    def forget(self) -> None:
+        """What was collected is of no more use."""
         self.rows, self.slots, self.reports, self.absent = {}, {}, {}, set()
         self.waiting = set()
         self.opening = b""
-        return [*effects, self.save(fingerprint)]
+        self.running = None
 
 
 def restore_periods(
@@ -112,33 +131,43 @@ def restore_periods(
 ) -> tuple[dict[int, Period], dict[int, bytes]]:
     """All periods by start, and the fingerprint each belongs to."""
     periods: dict[int, Period] = {}
-    fingerprints: dict[int, bytes] = {}
-    for key, row in load["period"].items():
-        fingerprint, phase, outcome, size, members, *kept, receipts = unpack(row, 9)
-        meters = int.from_bytes(size, "little")
-        period = Period(int(key), meters, phase.decode(), members, outcome.decode() or None)
-        period.stored = True
-        prepared, reported, absent = (decode_members(b, meters) or [] for b in kept)
-        period.kept = (prepared, reported, absent)
-        for i, number in enumerate(reported):
-            period.receipts[number] = receipts[RECEIPT * i : RECEIPT * (i + 1)]
-        periods[period.start], fingerprints[period.start] = period, fingerprint
-    for key, row in load["rows"].items():
-        start, number = map(int, key.split(":"))
-        pairs = [row[at : at + pair_bytes] for at in range(0, len(row), pair_bytes)]
-        periods[start].rows[number] = pairs
-    for key, row in load["slot"].items():
-        start, number, slot = map(int, key.split(":"))
-        periods[start].slots.setdefault(number, {})[slot] = row
-    for key, row in load["report"].items():
-        start, number = map(int, key.split(":"))
-        periods[start].reports[number] = row
-    for key in load["absent"]:
-        start, number = map(int, key.split(":"))
-        periods[start].absent.add(number)
-    for key, row in load["opening"].items():
-        periods[int(key)].opening = row
+    for kind in KINDS:
+        for key, row in load[kind].items():
+            take_row(periods, kind, key, row, pair_bytes)
+    fingerprints = {int(key): unpack(row, 9)[0] for key, row in load["period"].items()}
     return periods, fingerprints
+
+
+def take_row(periods: dict[int, Period], kind: str, key: str, row: bytes, pair_bytes: int) -> None:
+    """Take up a stored row of one of KINDS; a period's own before its others."""
+    start, *numbers = map(int, key.split(":"))
+    if kind == "period":
+        _take_period(periods, start, row)
+    elif kind == "rows":
+        pairs = [row[at : at + pair_bytes] for at in range(0, len(row), pair_bytes)]
+        periods[start].rows[numbers[0]] = pairs
+    elif kind == "slot":
+        periods[start].slots.setdefault(numbers[0], {})[numbers[1]] = row
+    elif kind == "report":
+        periods[start].reports[numbers[0]] = row
+    elif kind == "absent":
+        periods[start].absent.add(numbers[0])
+    else:
+        periods[start].opening = row
+
+
+def _take_period(periods: dict[int, Period], start: int, row: bytes) -> None:
+    _, phase, outcome, size, members, *kept, receipts = unpack(row, 9)
+    meters = int.from_bytes(size, "little")
+    period = periods.setdefault(start, Period(start, meters))
+    period.phase, period.outcome = phase.decode(), outcome.decode() or None
+    period.members, period.stored = members, True
+    prepared, reported, absent = (decode_members(b, meters) or [] for b in kept)
+    period.kept = (prepared, reported, absent)
+    for i, number in enumerate(reported):
+        period.receipts[number] = receipts[RECEIPT * i : RECEIPT * (i + 1)]
+    if period.phase == DONE:
+        period.forget()
 
 
 KINDS = ("period", "rows", "slot", "report", "absent", "opening")

@@ -10,10 +10,11 @@ import hashlib
 
 from gmpy2 import mpz
 
-from wattveil.paillier.ciphertext import from_pair, to_pair
-from wattveil.paillier.rows import RowFactory
+from wattveil.paillier.ciphertext import from_pair
+from wattveil.paillier.keys import PublicKey
+from wattveil.paillier.rows import RowRecipe, RowSource
 from wattveil.roles.closing import Closer
-from wattveil.roles.common import Random, Record, number_of
+from wattveil.roles.common import Record, number_of
 from wattveil.roles.effects import Change, Save
 from wattveil.roles.period import Period, receipt
 from wattveil_meter import wire
@@ -22,15 +23,19 @@ from wattveil_meter.wire import Message, Refused
 Answer = tuple[int, bytes, list[Change]]  # type and payload of the answer, what to store before it
 
 
+def row_recipe(record: Record) -> RowRecipe:
+    """What the rows of a record's fleet are made of."""
+    public = PublicKey(mpz(record.n))
+    return RowRecipe(public, mpz(record.h_s), record.gamma, record.randomiser_bits)
+
+
 class Uploads:
     """Handlers by message type; Refused, Malformed or NotACiphertext become an ERROR."""
 
-    def __init__(self, record: Record, closer: Closer, random: Random) -> None:
+    def __init__(self, record: Record, closer: Closer, rows: RowSource) -> None:
         self._record = record
         self._closer = closer
-        bits = record.randomiser_bits
-        window = 8 if bits <= 1024 else 6  # tables of 5 to 12 MB at 2048 bits
-        self._rows = RowFactory(closer.public, mpz(record.h_s), bits, window, random)
+        self._rows = rows
         self.handlers = {
             wire.ROW: self.row,
             wire.SLOT: self.slot,
@@ -68,13 +73,13 @@ class Uploads:
         changes: list[Change] = []
         row = period.rows.get(number)
         if row is None:
-            hot = self._rows.draw_hot(gamma)
-            public = self._closer.public
-            row = [to_pair(c, public) for c in self._rows.row(gamma, hot)]
+            made = self._rows.take()
+            size = 2 * self._record.nb
+            row = [made.data[at : at + size] for at in range(0, len(made.data), size)]
             period.rows[number] = row
             key = self._key(period, number)
-            bits = Save("bits", key, hot.to_bytes(2, "little"))
-            changes = self._store(period, Save("rows", key, b"".join(row)), bits)
+            bits = Save("bits", key, made.hot.to_bytes(2, "little"))
+            changes = self._store(period, Save("rows", key, made.data), bits)
         digest = hashlib.sha256(b"".join(row)).digest()
         return wire.ROW_IS, message.payload + digest + row[slot - 1], changes
 
@@ -116,6 +121,7 @@ class Uploads:
                 raise Refused("unprepared")
             from_pair(pair, self._closer.public)
             period.reports[number] = pair
+            self._closer.multiply(period, number)
             changes = self._store(period, Save("report", self._key(period, number), pair))
         elif stored == pair:
             changes = []

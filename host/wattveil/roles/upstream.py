@@ -54,6 +54,12 @@ class Upstream:
         self._waiting[ask.key] = ask
         return self.pump()
 
+    def begin(self, boot: int) -> None:
+        """Nothing has been asked yet, and our frames count from here."""
+        self._waiting.clear()
+        self._flight = None
+        self._channel.counter = boot << 32
+
     def forget(self, key: tuple[str, int]) -> None:
         """Nobody wants this answer any more."""
         self._waiting.pop(key, None)

@@ -22,9 +22,9 @@ class SystemClock:
 class ControlledClock(SystemClock):
     """The host's clock until it is set; then frozen, or running on from what was set."""
 
-    def __init__(self) -> None:
-        self.running = True
-        self._base: float | None = None
+    def __init__(self, now: int | None = None) -> None:
+        self.running = now is None
+        self._base: float | None = now
         self._set = 0.0
 
     def set(self, now: int, running: bool) -> None:

@@ -26,7 +26,8 @@ class Control:
         self._buffer = bytearray()
         self._commands: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "clock": self._set_clock,
-            "status": lambda line: runner.role.status(),
+            "status": self._status,
+            "watch": self._watch,
             "stop": self._stop,
             "attach": self._attach,
             "close": self._close,
@@ -67,9 +68,19 @@ class Control:
             raise ValueError("only the cloud does that")
         return self._runner.role
 
+    def _status(self, line: dict[str, Any]) -> dict[str, Any]:
+        status, since = self._runner.status(), int(line.get("since", 0))
+        for name in {"periods", "releases"} & status.keys():
+            status[name] = {start: row for start, row in status[name].items() if start >= since}
+        return status
+
+    def _watch(self, line: dict[str, Any]) -> dict[str, Any]:
+        self._cloud().closer.watched = int(line["watch"])
+        return {"ok": True}
+
     def _set_clock(self, line: dict[str, Any]) -> dict[str, Any]:
         self._clock.set(int(line["clock"]), bool(line.get("running", False)))
-        self._runner.carry_out(self._runner.role.tick())
+        self._runner.act(self._runner.role.tick)
         return {"ok": True}
 
     def _stop(self, line: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +94,7 @@ class Control:
         return {"ok": True}
 
     def _close(self, line: dict[str, Any]) -> dict[str, Any]:
-        self._runner.carry_out(self._cloud().close(int(line["close"])))
+        self._runner.act(lambda: self._cloud().close(int(line["close"])))
         return {"ok": True}
 
     def _readings(self, line: dict[str, Any]) -> dict[str, Any]:

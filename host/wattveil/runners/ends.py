@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Protocol
+from typing import Any, Protocol
 
 from wattveil.runners.sockets import Connection
 
@@ -28,6 +28,28 @@ class MeterLink(Protocol):
 
     def close(self) -> None:
         """Give the port back."""
+
+
+class Hub(Protocol):
+    """One connection behind which there are many meters (wattveil.links.mqtt)."""
+
+    def fileno(self) -> int:
+        """To poll."""
+
+    def read(self) -> list[tuple[str, bytes]]:
+        """(peer, frame) of what has come."""
+
+    def write(self, peer: str, frame: bytes) -> object:
+        """Send a frame to a peer."""
+
+    def tick(self) -> None:
+        """Time has passed."""
+
+    def status(self) -> dict[str, Any]:
+        """For the operator."""
+
+    def close(self) -> None:
+        """Disconnect."""
 
 
 class PortEnd:

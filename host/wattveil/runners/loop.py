@@ -8,17 +8,21 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from wattveil.links import LinkDown
 from wattveil.roles.common import Role
-from wattveil.roles.effects import Effect
-from wattveil.runners.ends import BACK_OFF_S, DialEnd, MeterLink, PortEnd
+from wattveil.roles.effects import Again, Debit, Effect
+from wattveil.runners.ends import BACK_OFF_S, DialEnd, Hub, MeterLink, PortEnd
 from wattveil.runners.host import Changes, apply
 from wattveil.runners.sockets import Closed, Connection, connect, listen
+from wattveil.runners.tls import Tls
 
 TURN_S = 0.2  # longest wait of the loop
 TICK_S = 0.25
 REOPEN_S = 1.0  # between tries to open an unplugged port
+TOGETHER = 512  # frames whose effects are one transaction, at most
+TOGETHER_S = 0.05  # and the longest the first of them waits for the others
 STRANGERS = 32  # connections; beyond, the oldest stranger goes
 
 log = logging.getLogger("wattveil.runner")
@@ -27,16 +31,28 @@ log = logging.getLogger("wattveil.runner")
 class Runner:
     """Drives one role until `stop`."""
 
-    def __init__(self, role: Role, store: Changes, open_link: Callable[[str], MeterLink]) -> None:
+    def __init__(
+        self,
+        role: Role,
+        store: Changes,
+        open_link: Callable[[str], MeterLink],
+        tls: Tls | None = None,
+    ) -> None:
         self.role = role
+        self._tls = tls  # of TCP connections
         self._store = store
         self._open_link = open_link
         self._selector = selectors.DefaultSelector()
         self._strangers: dict[str, Connection] = {}
         self._dials: dict[str, DialEnd] = {}
         self._ports: dict[str, PortEnd] = {}
+        self._hub: Hub | None = None
         self._server: socket.socket | None = None
         self._accepted = 0
+        self._gathered: list[Effect] = []
+        self._frames = 0  # that they are of
+        self._since = 0.0  # when the first of them came
+        self._committing = False
         self._stop = False
         self.refused_connections = 0
 
@@ -53,6 +69,15 @@ class Runner:
         """Open a meter's port, again and again; attaching it twice is fine."""
         self._ports.setdefault(f"port:{port}", PortEnd(port))
 
+    def join(self, hub: Hub) -> None:
+        """Serve the meters behind a hub; their peer names begin with mqtt:."""
+        self._hub = hub
+        self.watch(hub.fileno(), lambda: self._read_hub(hub))
+
+    def status(self) -> dict[str, Any]:
+        """The role's words, and the hub's."""
+        return self.role.status() | ({"broker": self._hub.status()} if self._hub else {})
+
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back when `fd` can be read. OSError, PermissionError for a regular file."""
         self._selector.register(fd, selectors.EVENT_READ, lambda _: callback())
@@ -65,9 +90,43 @@ class Runner:
         """End `run` after this turn; safe in a signal handler."""
         self._stop = True
 
+    def act(self, act: Callable[[], Sequence[Effect]]) -> None:
+        """Have the role do something, and carry out what that has for effects."""
+        self.carry_out(act())
+
     def carry_out(self, effects: Sequence[Effect]) -> None:
-        """Carry out effects of the role."""
-        apply(self.role, self._store, effects, self._send)
+        """Carry out effects of the role, after those of all frames before."""
+        self._gathered += effects
+        self._commit()
+
+    def _receive(self, peer: str, frame: bytes) -> bool:
+        """Hand the role a frame; whether it had any effect.
+
+        What is to be stored and sent waits for the end of the turn, so that all its frames share
+        one transaction: waiting for the disk is most of what a single frame costs.
+        """
+        effects = self.role.receive(peer, frame)
+        now = time.monotonic()
+        if not self._gathered:
+            self._since, self._frames = now, 0
+        self._gathered += effects
+        self._frames += 1
+        # What a role does next may hang on an Again or a Debit: it has to be over before that.
+        held = any(isinstance(effect, (Again, Debit)) for effect in effects)
+        if held or self._frames >= TOGETHER or now - self._since >= TOGETHER_S:
+            self._commit()
+        return bool(effects)
+
+    def _commit(self) -> None:
+        if self._committing:  # a send lost its connection: the loop below goes on with that
+            return
+        self._committing = True
+        try:
+            while self._gathered:
+                effects, self._gathered = self._gathered, []
+                apply(self.role, self._store, effects, self._send)
+        finally:
+            self._committing = False
 
     def run(self) -> None:
         """The loop."""
@@ -78,7 +137,9 @@ class Runner:
                 self._keep_up(now)
                 if now - ticked >= TICK_S:
                     ticked = now
-                    self.carry_out(self.role.tick())
+                    self.act(self.role.tick)
+                    if self._hub is not None:
+                        self._hub.tick()
                 for key, events in self._selector.select(TURN_S):
                     # A callback before this one may have closed what this one is about.
                     if self._selector.get_map().get(key.fd) is key:
@@ -86,6 +147,7 @@ class Runner:
                 for port in self._ports.values():
                     if port.link is not None and port.fd < 0:
                         self._read_port(port)
+                self._commit()
         finally:
             self.close()
 
@@ -101,6 +163,8 @@ class Runner:
         for port in self._ports.values():
             if port.link is not None:
                 port.link.close()
+        if self._hub is not None:
+            self._hub.close()
         if self._server is not None:
             self._server.close()
         self._selector.close()
@@ -125,6 +189,12 @@ class Runner:
                 self._watch_writes(connection)
             except Closed as closed:
                 self._lose(connection, closed)
+        elif self._hub is not None and peer.startswith("mqtt:"):
+            self._hub.write(peer, frame)
+
+    def _read_hub(self, hub: Hub) -> None:
+        for peer, frame in hub.read():
+            self._receive(peer, frame)
 
     def _watch_writes(self, connection: Connection) -> None:
         events = selectors.EVENT_READ
@@ -152,7 +222,11 @@ class Runner:
                 return
             self._lose(unknown[0], Closed("too many connections"))
         self._accepted += 1
-        connection = Connection(sock, f"in:{self._accepted}")
+        name = f"in:{self._accepted}"
+        if self._tls is not None and self._tls.serves and sock.family != socket.AF_UNIX:
+            connection = self._tls.accepted(sock, name)
+        else:
+            connection = Connection(sock, name)
         self._strangers[connection.name] = connection
         self._register(connection)
 
@@ -170,9 +244,13 @@ class Runner:
             if not events & selectors.EVENT_READ:
                 return
             for frame in connection.read():
-                effects = self.role.receive(connection.name, frame)
-                connection.known |= bool(effects)  # strangers get no effects, not even an answer
-                self.carry_out(effects)
+                # strangers get no effects, not even an answer
+                connection.known |= self._receive(connection.name, frame)
+                if connection.name in self._dials:  # it talks: after a loss we may try soon again
+                    self._dials[connection.name].wait = BACK_OFF_S[0]
+                    self._dials[connection.name].told = False
+            if connection.sock.fileno() >= 0:
+                self._watch_writes(connection)
         except Closed as closed:
             self._lose(connection, closed)
 
@@ -187,7 +265,7 @@ class Runner:
         if dial is not None:
             self._retry(dial, str(why))
             dial.connection = None
-            self.carry_out(self.role.linked(dial.name, False))
+            self.act(lambda: self.role.linked(dial.name, False))
 
     def _retry(self, dial: DialEnd, why: str) -> None:
         if not dial.told:  # once, not at every try
@@ -227,12 +305,17 @@ class Runner:
             sock.close()
             self._retry(dial, os.strerror(error))
             return
-        dial.connection = Connection(sock, dial.name, known=True)
-        dial.wait = BACK_OFF_S[0]
+        if self._tls is not None and sock.family != socket.AF_UNIX:
+            dial.connection = self._tls.dialled(sock, dial.name)
+        else:
+            dial.connection = Connection(sock, dial.name, known=True)
         self._register(dial.connection)
-        log.info("connected to %s", dial.name)
-        dial.told = False
-        self.carry_out(self.role.linked(dial.name, True))
+        try:
+            dial.connection.flush()  # TLS has something to say first
+        except Closed as closed:
+            self._lose(dial.connection, closed)
+            return
+        self.act(lambda: self.role.linked(dial.name, True))
 
     # --- meters' ports --------------------------------------------------------------------------
 
@@ -267,7 +350,7 @@ class Runner:
             self._lose_port(port, error)
             return
         for frame in frames:
-            self.carry_out(self.role.receive(port.name, frame))
+            self._receive(port.name, frame)
 
     def _watch_port(self, port: PortEnd) -> None:
         events = selectors.EVENT_READ

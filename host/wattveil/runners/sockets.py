@@ -117,11 +117,11 @@ class Connection:
     def read(self) -> list[bytes]:
         """The frames that became complete; Closed."""
         try:
-            data = self.sock.recv(READ)
-        except (BlockingIOError, InterruptedError):
-            return []
+            data = self._receive()
         except OSError as error:
             raise Closed(error.strerror or "lost") from None
+        if data is None:
+            return []
         if not data:
             raise Closed("end of stream")
         if not self._in:
@@ -142,6 +142,20 @@ class Connection:
             self._since = time.monotonic()
         return frames
 
+    def _receive(self) -> bytes | None:
+        """What came in: None for nothing yet, no bytes at the end. OSError."""
+        try:
+            return self.sock.recv(READ)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    def _transmit(self) -> int:
+        """How much of what waits was sent. OSError."""
+        try:
+            return self.sock.send(self._out)
+        except (BlockingIOError, InterruptedError):
+            return 0
+
     def stale(self, now: float) -> bool:
         """A stranger that takes too long over its frame."""
         return not self.known and bool(self._in) and now - self._since > STRANGER_S
@@ -156,11 +170,8 @@ class Connection:
     def flush(self) -> None:
         """Send what the socket takes; Closed."""
         try:
-            while self._out:
-                sent = self.sock.send(self._out)
+            while self._out and (sent := self._transmit()):
                 del self._out[:sent]
-        except (BlockingIOError, InterruptedError):
-            pass
         except OSError as error:
             raise Closed(error.strerror or "lost") from None
 

@@ -1,7 +1,8 @@
-"""The centre's privacy ledger: what was asked, over whom, at which epsilon, and what came of it.
+"""What the centre was asked to open, word for word, and what came of it; one row of each a period.
 
-One row per period, written before anything is decrypted and never changed; its answer is a row of
-its own. Records and rosters are kept by digest, so that old rows mean the same after a new one.
+A request is written in the transaction that charges it in the privacy ledger, before anything is
+decrypted, and never changed; its answer is a row of its own. Records and rosters are kept by
+digest, so that old rows mean the same after a new one.
 """
 
 from __future__ import annotations
@@ -13,22 +14,18 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
+from wattveil.privacy import ledger
 from wattveil.privacy.law import epsilon_received
-from wattveil.roles.common import (
-    Load,
-    Record,
-    decode_members,
-    number_of,
-    parse_record,
-    u32,
-)
-from wattveil.roles.effects import Effect, Save
+from wattveil.privacy.ledger import Charge, Limits
+from wattveil.roles.common import Load, Record, decode_members, number_of, parse_record, u32
+from wattveil.roles.effects import Debit, Drop, Effect, Save
 from wattveil.roles.intervals import Intervals
-from wattveil_meter.fields import Malformed, pack, unpack
+from wattveil_meter.fields import pack, unpack
 
 SUM_INVALID = "sum_invalid"
 SUM_INVALID_LIMIT = 3  # this many in a row stop the fleet
 SHOWN = 1000  # newest releases in the status
+DAY_S = 86400
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Request:
     digest: bytes  # SHA-256 of the ciphertexts
 
     def encode(self) -> bytes:
-        """The ledger row."""
+        """The request row."""
         parts = (self.fingerprint, u32(self.length), self.members, self.certificate, self.digest)
         row: bytes = pack(*parts)
         return row
@@ -72,16 +69,17 @@ class Answer:
         return cls(None if text == SUM_INVALID else int(text.removeprefix("total ")))
 
 
-class Ledger:
+class Releases:
     """All requests and answers, and what they cost each household."""
 
-    def __init__(self, record: Record, roster: tuple[str, ...]) -> None:
+    def __init__(self, record: Record, roster: tuple[str, ...], limits: Limits) -> None:
         self._record = record
         self._roster = roster
+        self.limits = limits
         self._records: dict[bytes, tuple[Record, tuple[str, ...]]] = {
             record.fingerprint: (record, roster)
         }
-        self._known = False  # our own record and roster are in the store
+        self._known = False  # our own record is in the store
         self.requests: dict[int, Request] = {}
         self.answers: dict[int, Answer] = {}
         self.closed = Intervals()
@@ -91,29 +89,43 @@ class Ledger:
 
     def restore(self, load: Load) -> None:
         """Take up the stored rows."""
-        rosters = load("roster")
+        rosters = load(ledger.ROSTER)
         for key, raw in load("record").items():
             record = parse_record(raw)
-            ids = _unpack_all(rosters[record.roster_digest.hex()])
-            self._records[record.fingerprint] = (record, tuple(i.decode() for i in ids))
+            roster = ledger.names(rosters[record.roster_digest.hex()])
+            self._records[record.fingerprint] = (record, roster)
             self._known |= key == self._record.fingerprint.hex()
-        for key, row in load("ledger").items():
+        for key, row in load("request").items():
             self._remember(int(key), Request.decode(row))
         self.answers = {int(key): Answer.decode(row) for key, row in load("answer").items()}
+        self._spent.update(ledger.spending(load))
         fleet = load("fleet")
         self.streak = number_of(fleet.get("streak", b""))
         self.stopped = "stopped" in fleet
 
-    def debit(self, start: int, request: Request) -> list[Effect]:
-        """Enter a request and its epsilon; on disk before its ciphertexts are decrypted."""
-        effects: list[Effect] = []
+    def debit(self, start: int, request: Request) -> Debit:
+        """Enter a request and charge its epsilon, together or not at all; then `debited`."""
+        record = self._record
+        changes = [Save("request", str(start), request.encode())]
         if not self._known:
-            ids = pack(*(i.encode() for i in self._roster))
-            effects.append(Save("roster", self._record.roster_digest.hex(), ids))
-            effects.append(Save("record", self._record.fingerprint.hex(), self._record.raw))
-            self._known = True
+            changes.append(Save("record", record.fingerprint.hex(), record.raw))
+        charge = Charge(
+            f"{record.fleet.hex()}:{start}",
+            start // DAY_S,
+            Fraction(record.epsilon_num, record.epsilon_den),
+            self._roster,
+            request.members,
+            "total of a period",
+        )
+        return Debit(charge, self.limits, tuple(changes), ("open", start))
+
+    def debited(self, start: int, request: Request) -> None:
+        """The request and its charge are on disk."""
+        self._known = True
         self._remember(start, request)
-        return [*effects, Save("ledger", str(start), request.encode())]
+        for number in decode_members(request.members, len(self._roster)) or []:
+            epsilon = Fraction(self._record.epsilon_num, self._record.epsilon_den)
+            self._spent[self._roster[number - 1]] += epsilon
 
     def settle(self, start: int, answer: Answer) -> list[Effect]:
         """Enter the answer; the third `sum_invalid` in a row stops the fleet."""
@@ -129,35 +141,36 @@ class Ledger:
         return effects
 
     def _remember(self, start: int, request: Request) -> None:
-        record, roster = self._records[request.fingerprint]
         self.requests[start] = request
         self.closed.add(start, request.length)
-        epsilon = Fraction(record.epsilon_num, record.epsilon_den)
-        for number in decode_members(request.members, len(roster)) or []:
-            self._spent[roster[number - 1]] += epsilon
+
+    def closed_under(self, start: int) -> tuple[Record, tuple[str, ...]]:
+        """The record, and its roster, that a period was asked for under; KeyError."""
+        return self._records[self.requests[start].fingerprint]
 
     @property
     def spent(self) -> Fraction:
         """The largest sum of epsilons over one household's readings (sequential composition)."""
         return max(self._spent.values(), default=Fraction(0))
 
-    def releases(self) -> dict[int, dict[str, Any]]:
-        """The newest periods for `status`; a debited one without an answer has neither value."""
+    def shown(self) -> dict[int, dict[str, Any]]:
+        """The newest periods for `status`; a charged one without an answer has neither value."""
         shown = {}
         for start in sorted(self.requests)[-SHOWN:]:
             request, answer = self.requests[start], self.answers.get(start)
             record, roster = self._records[request.fingerprint]
             numbers = decode_members(request.members, len(roster)) or []
+            epsilon = Fraction(record.epsilon_num, record.epsilon_den)
             shown[start] = {
                 "members": numbers,
                 "total_wh": answer.total if answer else None,
                 "refused": SUM_INVALID if answer and answer.total is None else None,
-                "epsilon": str(Fraction(record.epsilon_num, record.epsilon_den)),
+                "epsilon": str(epsilon),
                 "epsilon_received": _received(
                     record.noise,
                     record.a,
                     len(numbers) - record.colluding,
-                    Fraction(record.epsilon_num, record.epsilon_den),
+                    epsilon,
                     record.delta,
                     bool(record.own_noise),
                 ),
@@ -168,17 +181,15 @@ class Ledger:
 _received = lru_cache(maxsize=1024)(epsilon_received)
 
 
-def _unpack_all(data: bytes) -> list[bytes]:
-    """A field list of any number of fields."""
-    parts = []
-    at = 0
-    while at < len(data):
-        size = number_of(data[at : at + 4])
-        parts.append(data[at + 4 : at + 4 + size])
-        at += 4 + size
-    if at != len(data):
-        raise Malformed("truncated field list")
-    return parts
+def restart_fleet(reason: str, now: int, load: Load) -> list[Drop | Save]:
+    """What an operator writes into a centre's store, at rest, to start a stopped fleet again."""
+    if "stopped" not in load("fleet"):
+        raise ValueError("this fleet is not stopped")
+    return [
+        Drop("fleet", "stopped"),
+        Save("fleet", "streak", u32(0)),
+        Save("restarted", str(now), reason.encode()),
+    ]
 
 
 def digest_of(ciphertexts: list[bytes]) -> bytes:
