@@ -12,11 +12,14 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
+# Meters that add their shares; a planner's may be no whole number.
+Count = int | Fraction
+
 # Scales, as in wattveil_meter.noise: |noise| is larger with a chance of some e^-60.
 TAIL = 60
 
 
-def shape(size: int, a: int, own_noise: bool) -> Fraction:
+def shape(size: Count, a: int, own_noise: bool) -> Fraction:
     """The shape of the summed noise of `size` meters; 1 is one full (Laplace) noise."""
     if size < 0 or a < 1:
         raise ValueError("size must be >= 0 and a >= 1")
@@ -24,7 +27,7 @@ def shape(size: int, a: int, own_noise: bool) -> Fraction:
 
 
 def epsilon_received(
-    noise: str, a: int, honest: int, epsilon: Fraction, delta: int, own_noise: bool
+    noise: str, a: int, honest: Count, epsilon: Fraction, delta: int, own_noise: bool
 ) -> float:
     """The epsilon of the set received, in which `honest` meters drew their shares and keep them.
 
@@ -92,7 +95,7 @@ def sum_bounds(
     return size * lo - bound, size * hi + bound
 
 
-def noise_sd(size: int, a: int, epsilon: Fraction, delta: int, own_noise: bool) -> float:
+def noise_sd(size: Count, a: int, epsilon: Fraction, delta: int, own_noise: bool) -> float:
     """Standard deviation of the summed noise in Wh: sqrt(2 shape) delta / epsilon.
 
     Exact for gamma noise before rounding, which moves it by at most sqrt(size) / 2; the variance
@@ -102,8 +105,22 @@ def noise_sd(size: int, a: int, epsilon: Fraction, delta: int, own_noise: bool) 
     return math.sqrt(2 * shape(size, a, own_noise)) * float(delta / epsilon)
 
 
+def noise_mean_abs(size: Count, a: int, epsilon: Fraction, delta: int, own_noise: bool) -> float:
+    """Mean absolute value of the summed noise in Wh: scale 2 Gamma(s + 1/2) / (sqrt(pi) Gamma(s)).
+
+    The noise is sqrt(2 V) times a standard normal, V ~ Gamma(s), so E|noise| = E sqrt(V) sqrt(4/pi)
+    scales; one scale where s = 1. As exact as `noise_sd`.
+    """
+    _check(epsilon, delta)
+    received = float(shape(size, a, own_noise))
+    if received == 0:
+        return 0.0
+    ratio = math.exp(math.lgamma(received + 0.5) - math.lgamma(received))
+    return 2 * ratio / math.sqrt(math.pi) * float(delta / epsilon)
+
+
 def noise_band(
-    size: int, a: int, epsilon: Fraction, delta: int, own_noise: bool, level: float = 0.9
+    size: Count, a: int, epsilon: Fraction, delta: int, own_noise: bool, level: float = 0.9
 ) -> float:
     """Half-width in Wh of the central band that holds the noise with chance `level`.
 
@@ -127,6 +144,19 @@ def noise_band(
         else:
             high = middle
     return scale * math.exp(high)
+
+
+def noise_tail(
+    size: Count, a: int, epsilon: Fraction, delta: int, own_noise: bool, wh: float
+) -> float:
+    """P(|noise| > wh), wh > 0 in Wh: the chance that `noise_band` solves for, as exact as it is."""
+    _check(epsilon, delta)
+    scales, received = wh / float(delta / epsilon), shape(size, a, own_noise)
+    if scales <= 0:
+        raise ValueError("wh must be > 0")
+    if received == 0:
+        return 0.0
+    return math.exp(-scales) if received == 1 else _outside(received, math.log(scales))
 
 
 def _check(epsilon: Fraction, delta: int) -> None:
