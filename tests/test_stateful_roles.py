@@ -292,9 +292,9 @@ class Roles(RuleBasedStateMachine):
 
 
 Roles.TestCase.settings = settings(
-    max_examples=scale(40, 2000),
+    max_examples=scale(20, 2000),
     stateful_step_count=scale(50, 80),
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-TestRoles = pytest.mark.timeout(scale(300, 10_800))(Roles.TestCase)
+TestRoles = pytest.mark.timeout(scale(900, 10_800))(Roles.TestCase)

@@ -231,8 +231,11 @@ def renew(name: str, folder: Path, old: Record | None) -> Record:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--refresh", action="store_true", help="look again even if all is well")
-    refresh = parser.parse_args().refresh
-    have = [provide(name, cache_folder(), refresh) for name in BITS]
+    parser.add_argument("names", nargs="*", metavar="RUNTIME", help=f"default: {' '.join(BITS)}")
+    args = parser.parse_args()
+    if unknown := set(args.names) - set(BITS):
+        parser.error(f"no runtime is called {', '.join(sorted(unknown))}")
+    have = [provide(name, cache_folder(), args.refresh) for name in args.names or BITS]
     if not have[0]:
         print(
             "Put a 64-bit `micropython` 1.24 or newer on PATH and run this again.", file=sys.stderr

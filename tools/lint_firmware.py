@@ -23,8 +23,8 @@ from pathlib import Path
 FIRMWARE = Path(__file__).resolve().parent.parent / "firmware"
 
 MODULES = set(
-    "asyncio binascii cryptolib gc hashlib io json machine math micropython network os select"
-    " struct sys time".split()
+    "array asyncio binascii cryptolib errno gc hashlib io json machine math micropython network os"
+    " rp2 select socket struct sys time".split()
 )
 PACKAGE = "wattveil_meter"
 REFUSED_MODULES = {

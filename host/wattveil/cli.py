@@ -4,11 +4,13 @@ input, 1 anything else."""
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -16,6 +18,7 @@ from wattveil import __version__
 from wattveil.demo.plan import LINKS, RUNTIMES, DemoOptions
 from wattveil.fleet.settings import LEVELS, NOISES, SETS_KIB, SUITES
 from wattveil.links import LinkDown
+from wattveil.sealed import SealError
 from wattveil.store import StoreError
 
 ROLES = ("center", "cloud", "dealer")
@@ -43,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, FileExistsError) as error:  # what the user gave; includes DataError
         print(f"wattveil: {error}", file=sys.stderr)
         return 2
-    except (OSError, RuntimeError, StoreError, LinkDown) as error:
+    except (OSError, RuntimeError, StoreError, SealError, LinkDown) as error:
         print(f"wattveil: {error}", file=sys.stderr)
         return 1
 
@@ -66,14 +69,53 @@ def parser() -> argparse.ArgumentParser:
                               formatter_class=shown))  # fmt: skip
     _keygen(commands.add_parser("keygen", help="make a fleet: keys, record, folders of all roles",
                                 formatter_class=shown))  # fmt: skip
+    _import(commands.add_parser("import", help="other load files to the common CSV",
+                                formatter_class=shown))  # fmt: skip
     _inspect(
         commands.add_parser("inspect", help="show what a key, record or fleet is; no secrets")
     )
     for role in ROLES:
         commands.add_parser(role, help=f"run the {role} of a fleet (wattveil {role} --help)")
     _vectors(commands.add_parser("vectors", help="check protocol test vectors"))
+    _board(commands.add_parser("board", help="real boards: flash, deploy, provision, doctor ..."))
+    _fleet(commands.add_parser("fleet", help="renew a fleet: its roster, its key"))
+    _broker(
+        commands.add_parser("broker", help="accounts and certificates of a fleet's MQTT broker")
+    )
+    _ledger(commands.add_parser("ledger", help="what each household has spent of its epsilon"))
+    _status(commands.add_parser("status", help="state, periods and refusals of running roles"))
+    _tls(commands.add_parser("tls", help="certificates by which roles know each other"))
+    _meter(commands.add_parser("meter", help="revoke a meter's keys, or give it new ones"))
+    _store(commands.add_parser("store", help="back up a role's store, put a back-up back"))
     _bench(commands.add_parser("bench", help="time it, with checked answers and ratios"))
+    _plan(commands.add_parser("plan", help="error and privacy cost to expect, before enrolling"))
+    _web(commands.add_parser("web", help="a live page of a fleet that runs; reads, never writes",
+                             formatter_class=shown))  # fmt: skip
+    _figures(commands.add_parser("figures", help="the paper's evaluation, done again here"))
+    _audit(commands.add_parser("audit", help="the privacy promise, attacked by programs"))
+    _later(commands, "query", "privacy.query.command", "ask about a group of homes, protected")
+    _later(commands, "feeders", "operate.feeders", "totals of a tree of feeders, each a fleet")
+    _later(
+        commands, "policy", "privacy.policy.command", "what the rules say to a request, and why"
+    )
+    _later(commands, "vault", "privacy.vault.command", "readings, sealed; who is who kept apart")
+    _later(commands, "anonymise", "privacy.anonymise.command", "15/15 sums, k-anonymous records")
+    for name, text in (("role", "who may use the privacy gateway"),
+                       ("consent", "customers' consents and their history"),
+                       ("approve", "agree to what takes two persons"),
+                       ("budget", "what may be spent, what was, and alarms")):  # fmt: skip
+        _later(commands, name, "privacy.desk", text, f"{name}_options")
+    _later(commands, "log", "privacy.log.command", "check the privacy gateway's log, report from it")
+    _later(commands, "gateway", "privacy.web.command", "the privacy gateway's API and pages")
     return top
+
+
+def _later(commands: Any, name: str, module: str, text: str, options: str = "options") -> None:
+    """A command of a module with `options(parser)` and `run(arguments)`."""
+    made = importlib.import_module(f"wattveil.{module}")
+    parse = commands.add_parser(name, help=text)
+    getattr(made, options)(parse)
+    parse.set_defaults(run=made.run)
 
 
 def _fleet_options(parse: argparse.ArgumentParser, quorum: str) -> None:
@@ -109,20 +151,27 @@ def _demo(parse: argparse.ArgumentParser) -> None:
                        help="the first K intervals; 4, or all if the data hold fewer")  # fmt: skip
     _fleet_options(parse, default.quorum)
     parse.add_argument("--drop", default=default.drop, help="share of meters silent each period")
-    parse.add_argument("--data", type=Path, help="CSV meter_id,timestamp,wh (plain or gzip)")
+    parse.add_argument("--data", type=Path, action="append", default=[], metavar="FILE",
+                       help="readings: CSV meter_id,timestamp,wh, Green Button XML, DSMR telegrams, "
+                       "DLMS dump; plain or gzip (repeatable)")  # fmt: skip
     parse.add_argument("--stamp", choices=("start", "end"), default="start",
-                       help="what a timestamp in --data marks")  # fmt: skip
+                       help="what a timestamp in a CSV of --data marks")  # fmt: skip
     parse.add_argument("--skip-bad", action="store_true", help="count bad readings as absent")
     parse.add_argument("--runtime", choices=RUNTIMES, help="what the emulated meters run on")
     parse.add_argument("--port", action="append", default=[], metavar="ID",
                        help="a real board, by USB serial number or path (repeatable)")  # fmt: skip
     parse.add_argument("--link", choices=LINKS, default=default.link,
-                       help="serial: processes and ports; memory: all in this process")  # fmt: skip
+                       help="serial: processes and ports; mqtt: processes and a private broker, "
+                       "TLS; memory: all in this process")  # fmt: skip
     parse.add_argument("--deadline", type=float, default=default.deadline, metavar="S",
                        help="seconds after a period's end until missing meters are given up")  # fmt: skip
     parse.add_argument("--seed-data", type=int, default=default.seed_data, metavar="N",
                        help="of the household model and of --drop; never of keys or noise")  # fmt: skip
-    parse.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+    ending = parse.add_mutually_exclusive_group()
+    ending.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+    ending.add_argument("--web", action="store_true",
+                        help="go on until Ctrl-C, with a live page in the browser")  # fmt: skip
+    _page_options(parse)
     parse.set_defaults(run=_run_demo)
 
 
@@ -145,7 +194,7 @@ def _run_demo(args: argparse.Namespace) -> int:
         quorum=args.quorum,
         colluding=args.colluding,
         drop=args.drop,
-        data=args.data,
+        data=tuple(args.data),
         stamp=args.stamp,
         skip_bad=args.skip_bad,
         runtime=args.runtime,
@@ -157,6 +206,10 @@ def _run_demo(args: argparse.Namespace) -> int:
         row_check=not args.no_row_check,
         own_noise=args.own_noise,
     )
+    if args.web:
+        from wattveil.web.command import run_demo as run_live
+
+        return run_live(options, args)
     plan = make_plan(options)
     preflight(plan)
     with Quiet() if args.json else Screen() as screen:
@@ -223,6 +276,13 @@ def _run_keygen(args: argparse.Namespace) -> int:
     return 0
 
 
+def _import(parse: argparse.ArgumentParser) -> None:
+    from wattveil.importers import command
+
+    command.options(parse)
+    parse.set_defaults(run=command.run)
+
+
 def _inspect(parse: argparse.ArgumentParser) -> None:
     parse.add_argument("path", type=Path, help="fleet or role folder, record, key or table file")
     parse.set_defaults(run=_run_inspect)
@@ -248,6 +308,62 @@ def _run_vectors(args: argparse.Namespace) -> int:
     return int(vectors.main(args.folder))
 
 
+def _board(parse: argparse.ArgumentParser) -> None:
+    from wattveil.boards import command
+
+    command.options(parse)
+    parse.set_defaults(run=command.run)
+
+
+def _fleet(parse: argparse.ArgumentParser) -> None:
+    from wattveil.fleet import command
+
+    command.options(parse)
+    parse.set_defaults(run=command.run)
+
+
+def _broker(parse: argparse.ArgumentParser) -> None:
+    from wattveil.fleet import mqtt_command
+
+    mqtt_command.options(parse)
+    parse.set_defaults(run=mqtt_command.run)
+
+
+def _ledger(parse: argparse.ArgumentParser) -> None:
+    from wattveil.operate import ledger
+
+    ledger.options(parse)
+    parse.set_defaults(run=ledger.run)
+
+
+def _tls(parse: argparse.ArgumentParser) -> None:
+    from wattveil.operate import tls
+
+    tls.options(parse)
+    parse.set_defaults(run=tls.run)
+
+
+def _status(parse: argparse.ArgumentParser) -> None:
+    from wattveil.operate import status
+
+    status.options(parse)
+    parse.set_defaults(run=status.run)
+
+
+def _meter(parse: argparse.ArgumentParser) -> None:
+    from wattveil.operate import meters
+
+    meters.options(parse)
+    parse.set_defaults(run=meters.run)
+
+
+def _store(parse: argparse.ArgumentParser) -> None:
+    from wattveil.operate import stores
+
+    stores.options(parse)
+    parse.set_defaults(run=stores.run)
+
+
 def _bench(parse: argparse.ArgumentParser) -> None:
     from wattveil.bench import command
 
@@ -259,6 +375,40 @@ def _run_bench(args: argparse.Namespace) -> int:
     from wattveil.bench import command
 
     return command.run(args)
+
+
+def _plan(parse: argparse.ArgumentParser) -> None:
+    from wattveil.planning import command
+
+    command.options(parse)
+    parse.set_defaults(run=command.run)
+
+
+def _figures(parse: argparse.ArgumentParser) -> None:
+    from wattveil.figures import command
+
+    command.options(parse)
+    parse.set_defaults(run=command.run)
+
+
+def _page_options(parse: argparse.ArgumentParser) -> None:
+    from wattveil.web import command
+
+    command.demo_options(parse)
+
+
+def _web(parse: argparse.ArgumentParser) -> None:
+    from wattveil.web import command
+
+    command.options(parse)
+    parse.set_defaults(run=command.run)
+
+
+def _audit(parse: argparse.ArgumentParser) -> None:
+    from wattveil.audit import command
+
+    command.options(parse)
+    parse.set_defaults(run=command.run)
 
 
 if __name__ == "__main__":

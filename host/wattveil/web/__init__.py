@@ -1,0 +1,1 @@
+"""Live pages: what the bench does, now, for people who stand around it."""
