@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -146,3 +147,15 @@ _FILES: dict[str, Callable[[Path], list[str]]] = {
     "meters.json": _secrets,
     "links.json": _secrets,
 }
+
+
+def options(parse: argparse.ArgumentParser) -> None:
+    """Arguments of `wattveil inspect`."""
+    parse.add_argument("path", type=Path, help="fleet or role folder, record, key or table file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print it; the exit code."""
+    for line in describe(args.path):
+        print(line)
+    return 0

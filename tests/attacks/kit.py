@@ -1,192 +1,22 @@
-"""What the attacks share: one meter's suite on a small key, rows of any kind, and what opens.
-
-The ciphertexts come from the core's own suites; only the attackers' arithmetic is written here, with
-plain integers modulo n^2.
-"""
+"""The audit's laboratory on the tests' own tiny key, so that attacks and whole meters share it."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Generator, Iterable, Sequence
-from fractions import Fraction
-from hashlib import sha256
 from typing import Any
 
-from gmpy2 import invert, mpz, powmod
-
 import support
-from wattveil.paillier.group import group_element, group_nonresidue
-from wattveil.paillier.keys import PrivateKey
-from wattveil.paillier.tables import build_table
-from wattveil.privacy.law import sum_bounds
-from wattveil_meter import compact, masks, yan2024
-from wattveil_meter.cipher import Comb
-from wattveil_meter.drbg import Drbg
-from wattveil_meter.kernels.portable import Portable
-from wattveil_meter.meter import SUITES
-from wattveil_meter.noise import make_sampler, offset
+from wattveil.audit import bench
+from wattveil.audit.bench import SEEDS, START, Play, Shares, drbg
+from wattveil_meter import compact, yan2024
 
-START, PERIOD = support.START, support.PERIOD
-SEEDS = (sha256(b"dealer").digest(), sha256(b"center").digest())
+__all__ = ["CORE", "PERIOD", "SEEDS", "START", "Bench", "Play", "Shares", "drbg"]
+
+PERIOD = support.PERIOD
 CORE: dict[str, Any] = {"yan2024": yan2024, "compact": compact}  # where rules are taken away
 
 
-def drbg(seed: object) -> Any:
-    """A generator that gives the same bytes in every run."""
-    return Drbg(sha256(repr(seed).encode()).digest())
+class Bench(bench.Bench):
+    """See wattveil.audit.bench."""
 
-
-class Shares:
-    """A sampler of given shares, or one that remembers what the real one draws."""
-
-    def __init__(self, given: Iterable[int] = (), record: Any = None) -> None:
-        self.drawn: list[int] = []
-        self._given = list(given)
-        if record is not None:
-            epsilon = (record.epsilon_num, record.epsilon_den)
-            self._real = make_sampler(record.noise, record.a, *epsilon, record.delta)
-
-    def share(self, source: Any) -> int:
-        self.drawn.append(self._given.pop(0) if self._given else self._real.share(source))
-        return self.drawn[-1]
-
-
-class Bench:
-    """A key, a record and its tables; `changes` are fields of the record."""
-
-    def __init__(
-        self,
-        p: int = support.P,
-        q: int = support.Q,
-        h_s: Any = None,
-        h_bits: int = 256,
-        **changes: Any,
-    ) -> None:
-        self.key = PrivateKey(mpz(p), mpz(q))
-        self.n, self.n2 = self.key.public.n, self.key.public.n2
-        fleet = changes.get("fleet", support.FLEET)
-        self.h = group_element(self.n, fleet, 1)
-        self.h_s = group_nonresidue(self.n, fleet, 1) if h_s is None else h_s
-        constant = powmod(self.h, self.n, self.n2)
-        r_bits = {"short": 256, "full": self.n.bit_length() + 80}[changes.get("level", "short")]
-        tables = {
-            "h": build_table(b"h", self.h, self.n, h_bits, 4, 2, constant),
-            "s": build_table(b"s", self.h_s, self.n, r_bits, 4, 2, 1),
-        }
-        digests = b"".join(sha256(table).digest() for table in tables.values())
-        fields = {"n": int(self.n), "h": int(self.h), "h_s": int(self.h_s), "tables": digests}
-        ratio = changes.get("epsilon_num", 1), changes.get("epsilon_den", 1)
-        fields["offset"] = offset(*ratio, changes.get("hi", 1000) - changes.get("lo", 0))
-        self.record: Any = support.record(**(fields | changes))
-        self.ring = Portable(self.n)
-        self.combs = {
-            name: Comb(io.BytesIO(table), self.ring, name.encode())
-            for name, table in tables.items()
-        }
-
-    def meter(self, seed: object, shares: Any = None, start: int = START) -> Play:
-        """The suite of one meter for one period; everything it draws follows from `seed`."""
-        shares = shares or Shares(record=self.record)
-        source = seed if hasattr(seed, "bits") else drbg(seed)
-        return Play(self, source, shares, start)
-
-    def encrypt(self, message: int, seed: object, bits: int = 256) -> mpz:
-        """g^message h_s^r, as a cloud makes it."""
-        r = drbg(("row", seed)).bits(bits)
-        return (1 + message % self.n * self.n) * powmod(self.h_s, r, self.n2) % self.n2
-
-    def rows(self, messages: Sequence[int], seed: object) -> list[mpz]:
-        """Encryptions of anything: a dishonest cloud's row."""
-        return [self.encrypt(m, (seed, j)) for j, m in enumerate(messages)]
-
-    def one_hot(self, seed: object, hot: int = 0) -> list[mpz]:
-        """An honest row."""
-        return self.rows([int(j == hot) for j in range(self.record.gamma)], seed)
-
-    def element(self, c: mpz) -> Any:
-        """A ciphertext as the meter's kernel holds it."""
-        nb = self.ring.nb
-        high, low = divmod(c, self.n)
-        return self.ring.decode(int(low).to_bytes(nb, "little") + int(high).to_bytes(nb, "little"))
-
-    def product(self, ciphertexts: Iterable[mpz]) -> mpz:
-        """What the cloud adds up."""
-        result = mpz(1)
-        for c in ciphertexts:
-            result = result * c % self.n2
-        return result
-
-    def signed(self, value: int) -> int:
-        """A residue mod n, signed."""
-        value = value % self.n
-        return int(value if 2 * value <= self.n else value - self.n)
-
-    def exponent(self, c: mpz) -> int | None:
-        """a of g^a, which anyone can read, None when c is no power of g."""
-        return int(c // self.n) if c % self.n == 1 else None
-
-    def strip(self, c: mpz, k: int) -> mpz:
-        """C_i / h^(n + k); T_i as it is."""
-        if self.record.suite == "compact":
-            return c
-        return c * powmod(invert(self.h, self.n2), self.n + k, self.n2) % self.n2
-
-    def masks(self, start: int = START) -> tuple[int, int, int]:
-        """k, u, v of the meter."""
-        dealer, center = SEEDS
-        record = self.record
-        k, u = masks.mask_k(record, dealer, start), masks.mask_u(record, dealer, start)
-        return int(k), int(u), int(masks.mask_v(record, center, start))
-
-    def total(self, slots: Sequence[mpz], report: mpz, start: int = START) -> int:
-        """What the centre releases when everybody does their part, for a single meter."""
-        k, u, v = self.masks(start)
-        opened = self.key.decrypt(self.product(slots)) + self.key.decrypt(self.strip(report, k))
-        return self.signed(opened - u - v - self.record.offset)
-
-    def plausible(self, total: int) -> bool:
-        """Whether a total is inside the centre's bounds (at |S| = Q)."""
-        r = self.record
-        own, epsilon = bool(r.own_noise), Fraction(r.epsilon_num, r.epsilon_den)
-        low, high = sum_bounds(r.quorum_count, r.lo, r.hi, r.a, epsilon, own)
-        return low <= total <= high
-
-
-class Play:
-    """One meter, one period: `answer` the rows, then `report`; the suite is the record's."""
-
-    def __init__(self, bench: Bench, source: Any, shares: Any, start: int) -> None:
-        self.bench, self.shares, self.start = bench, shares, start
-        args = (bench.record, bench.ring, bench.combs, source, shares, SEEDS, start)
-        self.suite: Any = SUITES[bench.record.suite](*args)
-
-    def answer(self, row: Sequence[mpz]) -> list[mpz]:
-        """e_i1 .. e_i gamma for a row; none in suite compact."""
-        sent = []
-        for slot, c in enumerate(row, 1):
-            sent.append(_run(self.suite.row(slot, self.bench.element(c))))
-        sent[0] = _run(self.suite.finish())
-        return [self._number(data) for data in sent if data is not None]
-
-    def report(self, wh: int) -> mpz:
-        """C_i or T_i."""
-        return self._number(self.suite.report(wh))
-
-    def report_only(self, row: Sequence[mpz], wh: int = 0) -> mpz:
-        """C_i or T_i after the whole period."""
-        self.answer(row)
-        return self.report(wh)
-
-    def _number(self, data: bytes) -> mpz:
-        nb = self.bench.ring.nb
-        low, high = (int.from_bytes(half, "little") for half in (data[:nb], data[nb:]))
-        return mpz(low) + high * self.bench.n
-
-
-def _run(life: Generator[int, None, Any]) -> Any:
-    """The result of one of the core's generators."""
-    while True:
-        try:
-            next(life)
-        except StopIteration as stop:
-            return stop.value
+    def __init__(self, p: int = support.P, q: int = support.Q, *args: Any, **changes: Any) -> None:
+        super().__init__(p, q, *args, **({"fleet": support.FLEET} | changes))

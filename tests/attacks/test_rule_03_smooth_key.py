@@ -1,100 +1,30 @@
 """Rule 3, u_i: a key holder who chose the primes so that discrete logarithms are easy.
 
-The centre makes n = p q with p - 1 and q - 1 smooth and works with the cloud. From C_i mod n =
-h^(n + k_i) it takes the logarithm (Pohlig and Hellman), hence k_i, and strips h^(n + k_i) off. What is
-left is a power of g, which anyone reads; D(e_i1 .. e_i gamma) takes away x_i and s_i, its own seed v_i.
-Without u_i that is d_i + xi_i: one meter, no dealer asked. With u_i it is uniform modulo n.
+The attackers' programs are wattveil.audit.attacks.smooth and lattice. Without u_i they read d_i + xi_i:
+one meter, no dealer asked. With u_i what they read is uniform modulo n.
 """
 
 from __future__ import annotations
 
-import random
-from functools import cache
 from typing import Any
 
 import pytest
-from gmpy2 import gcd, invert, is_prime, mpz, next_prime, powmod
+from gmpy2 import gcd, mpz, powmod
 
 import wattveil_meter.yan2024 as core
-from attacks.kit import SEEDS, START, Bench, Play, Shares
+from attacks.kit import SEEDS, START, Shares
+from wattveil.audit.attacks.lattice import short_pair
+from wattveil.audit.attacks.smooth import (
+    log_mod_n,
+    logarithm,
+    recover_k,
+    single_meter,
+    smooth_bench,
+)
+from wattveil.audit.weak import WEAKNESSES
 from wattveil_meter import masks
 
 READING = 777
-
-
-@cache
-def smooth_key() -> tuple[mpz, mpz, tuple[int, ...]]:
-    """256-bit p, q = 3 mod 4, p - 1 and q - 1 products of 2 and different primes below 2^13."""
-    rng = random.Random(2024)
-    pool = [1009]
-    while pool[-1] < 8000:
-        pool.append(int(next_prime(pool[-1])))
-    found: list[mpz] = []
-    used: set[int] = set()
-    while len(found) < 2:
-        free = [r for r in pool if r not in used]
-        factors = rng.sample(free, 20)
-        base = mpz(2)
-        for r in factors:
-            base *= r
-        if not 243 <= base.bit_length() <= 245:
-            continue
-        for last in free:
-            p = base * last + 1
-            if last not in factors and p.bit_length() == 256 and p >> 254 == 3 and is_prime(p):
-                found.append(p)
-                used |= {*factors, last}
-                break
-    return found[0], found[1], (2, *sorted(used))
-
-
-@cache
-def subgroup(prime: mpz, root: mpz, r: int) -> dict[mpz, int]:
-    """The logarithms to the base `root`, an element of order r."""
-    logs, at = {}, mpz(1)
-    for digit in range(r):
-        logs[at] = digit
-        at = at * root % prime
-    return logs
-
-
-def log_mod_n(bench: Bench, base: mpz, power: mpz) -> tuple[int, int]:
-    """(x, order): base^x = power mod n, by the logarithms in all small subgroups."""
-    _, _, factors = smooth_key()
-    x, order = mpz(0), mpz(1)
-    for prime in (bench.key.p, bench.key.q):
-        for r in factors:
-            if (prime - 1) % r or order % r == 0:
-                continue
-            root = powmod(base, (prime - 1) // r, prime)
-            if root == 1:
-                continue
-            digit = subgroup(prime, root, r)[powmod(power, (prime - 1) // r, prime)]
-            x += order * ((digit - x) * invert(order, r) % r)
-            order *= r
-    return int(x), int(order)
-
-
-def smooth_bench(**changes: Any) -> Bench:
-    p, q, _ = smooth_key()
-    return Bench(int(p), int(q), **changes)
-
-
-def recover_k(bench: Bench, report: mpz) -> int:
-    """k_i from C_i mod n."""
-    x, order = log_mod_n(bench, bench.h % bench.n, report % bench.n)
-    return int((x - bench.n) % order)
-
-
-def single_meter(bench: Bench, play: Play, row: list[mpz], k: int | None = None) -> int:
-    """Cloud and key holder, for one meter: their best candidate for d + xi."""
-    slots, report = play.answer(row), play.report(READING)
-    k = recover_k(bench, report) if k is None else k
-    bare = bench.exponent(bench.strip(report, k))
-    assert bare is not None
-    v = masks.mask_v(bench.record, SEEDS[1], play.start)
-    rest = bench.key.decrypt(bench.product(slots))
-    return bench.signed(bare + rest - v - bench.record.offset)
 
 
 @pytest.mark.parametrize("rule", [False, True])
@@ -109,10 +39,13 @@ def test_the_logarithm_of_a_report(monkeypatch: pytest.MonkeyPatch, rule: bool) 
         row = bench.one_hot(i)
         k = recover_k(bench, bench.meter(i, Shares([0, 0, 0]), start).report_only(row))
         assert k == bench.masks(start)[0]  # the logarithm gives k_i away in either case
-        candidates.append(single_meter(bench, play, row) - (READING + 5 * i - 9))
+        candidates.append(single_meter(bench, play, row, READING) - (READING + 5 * i - 9))
     if not rule:
         assert candidates == [0] * 6
+        with WEAKNESSES["no-u"].planted():  # as the audit plays it
+            assert logarithm("yan2024", 2).hits == 2
     else:
+        assert logarithm("yan2024", 2).hits == 0
         assert min(map(abs, candidates)) > 1 << 480  # of 512 bits: each is u_i, mod n
         us = [bench.masks(START + i * bench.record.period_s)[1] for i in range(6)]
         assert candidates == [bench.signed(u) for u in us]
@@ -141,37 +74,9 @@ def test_k_is_not_derived_from_u(monkeypatch: pytest.MonkeyPatch, rule: bool) ->
         play = bench.meter(i, Shares([3, 0, 0]), start)
         row = bench.one_hot(i)
         k = recover_k(bench, bench.meter(i, Shares([3, 0, 0]), start).report_only(row))
-        low = (single_meter(bench, play, row, k) % bench.n - k) % (1 << 256)
+        low = (single_meter(bench, play, row, READING, k) % bench.n - k) % (1 << 256)
         hits += low == READING + 3
     assert hits == (0 if rule else 4)
-
-
-def short_pair(a: mpz, goal: mpz, n: mpz, bound: int) -> tuple[int, int]:
-    """(d, t), t < bound, with d + a t = goal mod n and d small: nearest vector in two dimensions."""
-    # rows (t, bound-scaled a t mod n): Gauss reduces (1, a), (0, n); then round the goal away
-    b0, b1 = (mpz(1), a % n), (mpz(0), n)
-    scale = n // bound  # both coordinates of the answer about n wide: weigh t by n / bound
-
-    def norm(v: tuple[mpz, mpz]) -> mpz:
-        return (v[0] * scale) ** 2 + (v[1] * bound) ** 2
-
-    def dot(v: tuple[mpz, mpz], w: tuple[mpz, mpz]) -> mpz:
-        return v[0] * w[0] * scale**2 + v[1] * w[1] * bound**2
-
-    while True:
-        if norm(b0) > norm(b1):
-            b0, b1 = b1, b0
-        m = (2 * dot(b0, b1) + norm(b0)) // (2 * norm(b0))
-        if m == 0:
-            break
-        b1 = (b1[0] - m * b0[0], b1[1] - m * b0[1])
-    # (0, goal) = c0 b0 + c1 b1 over the rationals; the nearest lattice point is (t, goal - d)
-    det = b0[0] * b1[1] - b0[1] * b1[0]
-    c0, c1 = -goal * b1[0], goal * b0[0]
-    c0, c1 = (2 * c0 + det) // (2 * det), (2 * c1 + det) // (2 * det)
-    t = c0 * b0[0] + c1 * b1[0]
-    d = goal - (c0 * b0[1] + c1 * b1[1])
-    return int(d), int(t)
 
 
 @pytest.mark.parametrize("rule", [False, True])

@@ -9,9 +9,9 @@ a), a large, passes only if xi_1 = xi_2. These odds are measured here: they must
 from __future__ import annotations
 
 import pytest
-from gmpy2 import invert
 
 from attacks.kit import CORE, Bench, Shares, drbg
+from wattveil.audit.attacks import rows as attack
 
 READING = 500
 
@@ -26,12 +26,7 @@ def suite(request: pytest.FixtureRequest) -> str:
 def test_rows_of_another_sum(suite: str, rule: bool, sigma: int) -> None:
     """Attack: no noise (sigma 0), or the reading with a multiple of one share."""
     bench = Bench(suite=suite, row_check=int(rule))
-    offsets = []
-    for i in range(12):
-        play = bench.meter(i, Shares([40, 0, 0]))
-        slots = play.answer(bench.rows([sigma, 0, 0], i))
-        opened = bench.total(slots, play.report(READING)) + bench.record.offset
-        offsets.append(opened - READING - sigma * (40 + bench.record.offset))
+    offsets = attack.another_sum(bench, sigma, 12, READING)
     if not rule:
         assert offsets == [0] * 12
     else:
@@ -62,39 +57,17 @@ def test_one_share_twice_minus_another(suite: str, rule: bool) -> None:
 @pytest.mark.parametrize("w", [2, 3, 5])
 def test_a_row_of_fractions_passes_once_in_w(suite: str, w: int) -> None:
     """With a full Laplace share (a = 1) of scale 1,000 Wh; 6 standard deviations around 1 / w."""
-    bench = Bench(suite=suite, gamma=w, quorum_count=2, colluding=1)
-    part = int(invert(w, bench.n))
-    tries, passed = 240, 0
-    row = bench.rows([part] * w, w)
-    for i in range(tries):
-        shares = Shares(record=bench.record)
-        play = bench.meter((w, i), shares)
-        slots = play.answer(row)
-        total = bench.total(slots, play.report(READING))
-        if bench.plausible(total):
-            passed += 1
-            assert (total - READING) * w == sum(shares.drawn)
-        else:
-            assert sum(shares.drawn) % w
-    spread = (tries * (w - 1)) ** 0.5 / w
-    assert abs(passed - tries / w) < 6 * spread
+    tries = 240
+    passed, exact = attack.fractions(suite, w, tries)
+    assert exact
+    assert abs(passed - tries / w) < 6 * (tries * (w - 1)) ** 0.5 / w
 
 
 def test_a_row_that_compares_two_shares(suite: str) -> None:
     """(1 - a, a, 0): in range exactly when the first two shares are equal; otherwise random."""
-    bench = Bench(suite=suite, roster_size=20, quorum_count=20)  # shape 1 / 20: most shares are 0
-    a = 1 << 60
-    outcomes = set()
-    for i in range(40):
-        shares = Shares(record=bench.record)
-        play = bench.meter(("a", i), shares)
-        slots = play.answer(bench.rows([1 - a, a, 0], i))
-        total = bench.total(slots, play.report(READING))
-        equal = shares.drawn[0] == shares.drawn[1]
-        assert bench.plausible(total) == equal
-        assert not equal or total == READING + shares.drawn[0]
-        outcomes.add(equal)
-    assert outcomes == {True, False}
+    passed, equal, same = attack.comparing(suite, 40)
+    assert same
+    assert 0 < passed == equal < 40
 
 
 def test_the_factor_is_fresh_every_period(suite: str) -> None:

@@ -1,12 +1,7 @@
 """Rule 10: quadratic characters. Decryption does not see them, so they must not carry xi.
 
-e_ij = B^(xi + O) g^x h_s^r: its Jacobi symbol is J(B)^(xi + O) J(h_s)^r, computed without any key. A cloud
-that sends B of symbol -1 reads the parity of xi when h_s is a square, or when r is always odd. The key
-holder sees both characters chi_p, chi_q; h_s moves one of them only, so without the random sign the
-other one gives the parity. Seeds are fixed; frequencies are held to 6 standard deviations.
-
-T_i of suite compact carries every slot at once: a cloud sends one B of symbol -1 among pairs of symbol 1
-and reads the parity of its xi, plus that of s_i, which it takes out by two such B: parity of the sum.
+The attackers' programs, and how they work, are in wattveil.audit.attacks.symbols. Seeds are fixed;
+frequencies are held to 6 standard deviations.
 """
 
 from __future__ import annotations
@@ -15,64 +10,34 @@ import io
 from typing import Any
 
 import pytest
-from gmpy2 import jacobi, legendre, mpz, powmod
+from gmpy2 import jacobi, legendre, powmod
 
 import support
-from attacks.kit import Bench, Shares, drbg
+from attacks.kit import Bench, drbg
+from wattveil.audit.attacks.symbols import (
+    parities,
+    read_by_symbol,
+    row_for_key_holder,
+    row_of_symbol,
+    upload,
+)
 
 TRIES = 300
 BOTH = [("yan2024", 1), ("compact", 1), ("compact", 0)]  # suite, row check
 both = pytest.mark.parametrize(("suite", "check"), BOTH)
 
 
-def row_of(bench: Bench, x: int) -> list[Any]:
-    """A row that encrypts 1, 0, 0, with x^n where its symbol would tell a parity."""
-    row = bench.one_hot("row")
-    if bench.record.suite == "compact":
-        row = [1 + bench.n, mpz(1), mpz(1)]
-        if bench.record.row_check:
-            row[2] = powmod(x, bench.n, bench.n2)
-    row[1] = powmod(x, bench.n, bench.n2)
-    return row
-
-
-def row_of_symbol(bench: Bench, symbol: int) -> list[Any]:
-    """The same with an x of the Jacobi symbol given."""
-    x = 2
-    while jacobi(x, bench.n) != symbol:
-        x += 1
-    return row_of(bench, x)
-
-
-def upload(bench: Bench, row: list[Any], i: int, xi: int) -> Any:
-    """e_i2, or T_i, of a meter whose second share is xi."""
-    play = bench.meter(("symbol", i), Shares([0, xi, 0]))
-    slots = play.answer(row)
-    return slots[1] if slots else play.report(5)
-
-
 def agreement(read: list[int], parity: list[int]) -> int:
     return sum(a == b for a, b in zip(read, parity, strict=True))
-
-
-def parities(bench: Bench) -> tuple[list[int], list[int]]:
-    """Shares, and the parity of xi + O, both known to the test only; O is even."""
-    assert bench.record.offset % 2 == 0
-    source = drbg("shares")
-    shares = [source.below(2001) - 1000 for _ in range(TRIES)]
-    return shares, [(xi + bench.record.offset) & 1 for xi in shares]
 
 
 @both
 def test_a_base_of_symbol_one_gives_the_parity(suite: str, check: int) -> None:
     square = powmod(3, 2 * support.N, support.N2)
     bench = Bench(h_s=square, suite=suite, row_check=check)
-    shares, parity = parities(bench)
+    shares, parity = parities(bench, TRIES)
     row = row_of_symbol(bench, -1)
-    read = [
-        int(jacobi(upload(bench, row, i, xi) % bench.n, bench.n) == -1)
-        for i, xi in enumerate(shares)
-    ]
+    read = read_by_symbol(bench, row, shares)
     assert read == parity  # 300 of 300
 
 
@@ -87,13 +52,10 @@ def test_an_odd_r_gives_the_parity(
         drawn = int(real(self, count))
         return drawn | 1 if count == bench.record.randomiser_bits else drawn
 
-    shares, parity = parities(bench)
+    shares, parity = parities(bench, TRIES)
     monkeypatch.setattr(type(drbg(0)), "bits", bits)
     row = row_of_symbol(bench, -1)
-    read = [
-        int(jacobi(upload(bench, row, i, xi) % bench.n, bench.n) == 1)
-        for i, xi in enumerate(shares)
-    ]
+    read = [1 - bit for bit in read_by_symbol(bench, row, shares)]
     assert read == parity
 
 
@@ -101,12 +63,9 @@ def test_an_odd_r_gives_the_parity(
 @both
 def test_the_symbol_says_nothing(suite: str, check: int, symbol: int) -> None:
     bench = Bench(suite=suite, row_check=check)
-    shares, parity = parities(bench)
+    shares, parity = parities(bench, TRIES)
     row = row_of_symbol(bench, symbol)
-    read = [
-        int(jacobi(upload(bench, row, i, xi) % bench.n, bench.n) == -1)
-        for i, xi in enumerate(shares)
-    ]
+    read = read_by_symbol(bench, row, shares)
     assert abs(agreement(read, parity) - TRIES / 2) < 6 * (TRIES / 4) ** 0.5
     assert abs(sum(read) - TRIES / 2) < 6 * (TRIES / 4) ** 0.5
 
@@ -120,14 +79,10 @@ def test_the_characters_of_the_key_holder(suite: str, check: int, rule: bool) ->
         finish = bench.ring.finish
         bench.ring.finish = lambda x, exponent, negative=False: finish(x, exponent)
     p, q = bench.key.p, bench.key.q
-    blind = p if legendre(bench.h_s % p, p) == 1 else q  # h_s^r is always a square there
+    row, blind = row_for_key_holder(bench)  # h_s^r is always a square there
     other = q if blind == p else p
     assert legendre(bench.h_s % other, other) == -1
-    x = 2
-    while legendre(x, blind) != -1:
-        x += 1
-    row = row_of(bench, x)
-    shares, parity = parities(bench)
+    shares, parity = parities(bench, TRIES)
     uploads = [upload(bench, row, i, xi) for i, xi in enumerate(shares)]
     read = [int(legendre(e % blind, blind) == -1) for e in uploads]
     if not rule:

@@ -20,6 +20,7 @@ _SHOWN = 20  # notes of one file and reason that are printed one by one
 
 def options(parse: argparse.ArgumentParser) -> None:
     """The sub-command's arguments."""
+    parse.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     parse.add_argument("files", nargs="+", type=Path, metavar="FILE",
                        help="CSV, Green Button XML, DSMR telegrams or DLMS dump; plain or gzip")  # fmt: skip
     parse.add_argument("--out", type=Path, metavar="CSV",

@@ -38,6 +38,7 @@ def demo_options(parse: argparse.ArgumentParser) -> None:
 
 def options(parse: argparse.ArgumentParser) -> None:
     """`wattveil web`."""
+    parse.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     for role in ("cloud", "center", "dealer"):
         parse.add_argument(f"--{role}", metavar="ADDR",
                            help=f"where the {role} was told to answer: its --status")  # fmt: skip

@@ -1,0 +1,1 @@
+"""Attack programs: the attackers' arithmetic only; ciphertexts, masks, frames and roles are the product's."""

@@ -1,0 +1,1 @@
+"""What the audit plays, one module a promise."""

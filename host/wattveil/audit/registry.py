@@ -1,0 +1,11 @@
+"""The checks, in the order of the report. A new one is a module with a `CHECK`, and a line here."""
+
+from __future__ import annotations
+
+from wattveil.audit.checks import coalitions, epsilon, floor, inference, printed, release, rules
+from wattveil.audit.finding import Check
+
+CHECKS: dict[str, Check] = {
+    module.CHECK.name: module.CHECK
+    for module in (epsilon, release, coalitions, rules, printed, inference, floor)
+}

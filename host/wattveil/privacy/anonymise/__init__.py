@@ -1,0 +1,1 @@
+"""Anonymised exports, and the attack that measures what they are worth."""

@@ -1,0 +1,1 @@
+"""Questions about a group, and answers that protect its members."""

@@ -1,0 +1,1 @@
+"""The doors: an API and three pages. Every operation is the gateway's own."""
