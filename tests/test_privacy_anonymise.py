@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from fractions import Fraction
@@ -248,6 +249,17 @@ def test_sums_leave_by_the_rule(gateway: Gateway) -> None:
         export_sums(*_ask(gateway, "researcher:rik"), **options | {"every_s": HALF})
     with pytest.raises(Refused):
         export_sums(*_ask(gateway, "vendor:vic"), **options)
+    late = {f"canary-{m}": {T0: 5, T0 + HALF: 6} for m in ("x", "y")}
+    with tempfile.TemporaryDirectory() as folder:  # two more homes: the difference is theirs
+        file = write_csv(Path(folder) / "late.csv", late)
+        ingest(gateway.state.vault(), [file], Path(folder) / "r.csv")
+    with pytest.raises(Refused, match="differencing"):
+        export_sums(*_ask(gateway, "researcher:rik"), **options)
+
+
+def test_the_rule_of_the_settings_stays(gateway: Gateway) -> None:
+    options: Any = {"segment": {}, "start": T0, "end": T0 + 2 * DAY, "every_s": 3600, "by": []}
+    text, _ = export_sums(*_ask(gateway, "researcher:rik"), **options)
     laxer, _ = export_sums(*_ask(gateway, "researcher:rik"), **options, least=2, share=Fraction(1))
     assert laxer == text  # config.toml's rule stays
 

@@ -248,6 +248,7 @@ def test_a_key_is_made_when_none_is_given(tmp_path, monkeypatch):
         (IDS, {"quorum": 0.5}, "floats are not exact"),
         (IDS, {"quorum": "most"}, "'most' is not a decimal number"),
         (IDS, {"quorum": "nan"}, "'nan' is not a decimal number"),
+        (IDS, {"quorum": "1e999999999"}, "is not a decimal number"),
         (IDS, {"colluding": 4}, "raise the quorum or lower colluding"),
         (IDS, {"colluding": -1}, "less than none"),
         (IDS, {"epsilon": "0"}, "epsilon: 0 is not above 0"),

@@ -1,4 +1,4 @@
-"""`wattveil board`: list, flash, deploy, provision, doctor, console, monitor."""
+"""`wattveil board`: list, flash, deploy, provision, doctor, calibrate, console, monitor."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from wattveil.boards import console as consoles
+from wattveil.boards.calibration import calibrated
 from wattveil.boards.deploy import deploy, firmware_files
 from wattveil.boards.doctor import Report, examine
 from wattveil.boards.flash import flash, plan
@@ -66,6 +67,16 @@ def options(parse: argparse.ArgumentParser) -> None:
     one.add_argument("--fleet", type=Path, metavar="DIR", help="compare with this fleet")
     one.add_argument("--json", action="store_true")
 
+    one = _action(actions, "calibrate", _calibrate, "gains of a current transformer (adc_ct)")
+    one.add_argument("--amps", type=float, required=True, metavar="A",
+                     help="RMS of a resistive load, by an instrument")  # fmt: skip
+    one.add_argument("--volts", type=float, metavar="V", help="RMS of the mains, likewise")
+    one.add_argument("--mains-hz", type=int, choices=(50, 60), default=50)
+    one.add_argument("--current-pin", type=int, metavar="N", help="default: of board.toml")
+    one.add_argument("--voltage-pin", type=int, metavar="N", help="if there is a voltage channel")
+    one.add_argument("--out", type=Path, metavar="FILE",
+                     help="TOML for provision --settings; default: print it")  # fmt: skip
+
     one = _action(actions, "console", _console, "its console; Ctrl-C stops the meter, Ctrl-] ends")
     one = _action(actions, "monitor", _monitor, "show frames and text that pass; sends nothing")
     one.add_argument("--seconds", type=float, metavar="S", help="default: until Ctrl-C")
@@ -82,7 +93,7 @@ def _action(
     which.add_argument("id", nargs="?", metavar="ID",
                        help="USB serial number, or name in bench.toml")  # fmt: skip
     which.add_argument("--port", metavar="PATH", help="a port by path or URL")
-    if name not in ("console", "monitor"):
+    if name not in ("calibrate", "console", "monitor"):
         which.add_argument("--all", action="store_true", help="every board of bench.toml")
     parse.add_argument("--bench", type=Path, default=Path("bench.toml"), metavar="FILE")
     parse.add_argument("--board", metavar="NAME", help="folder of boards/; default: ask it")
@@ -290,6 +301,32 @@ def _shown(name: str, report: Report) -> str:
     lines += [f"  {'log':<{width}}  {line}" for line in report.log]
     lines += [f"  WRONG: {what}. To do: {todo}" for what, todo in report.wrong]
     return "\n".join(lines if report.wrong else [*lines, "  nothing is wrong"])
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    (place,), _ = _places(args)
+
+    def ask(text: str) -> None:
+        print(f"{text} Then press Enter.", end=" ", file=sys.stderr, flush=True)
+        if not sys.stdin.readline():
+            raise ValueError("nobody is there to switch the load: run it in a terminal")
+
+    wired = {"current_pin": args.current_pin, "voltage_pin": args.voltage_pin}
+    sensor = calibrated(
+        place.port_id,
+        ask,
+        board=_kind(args, place),
+        pins={name: pin for name, pin in wired.items() if pin is not None},
+        amps=args.amps,
+        volts=args.volts,
+        mains_hz=args.mains_hz,
+    )
+    lines = ["[sensor]", *(f"{name} = {json.dumps(value)}" for name, value in sensor.items())]
+    if args.out:
+        args.out.write_text("\n".join(lines) + "\n")
+    else:
+        print("\n".join(lines))
+    return 0
 
 
 def _console(args: argparse.Namespace) -> int:

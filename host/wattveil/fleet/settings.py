@@ -24,14 +24,22 @@ SETS_KIB = (128, 256, 384, 512)  # of table flash, named by their size at 2048 b
 MAX_ID_BYTES = 32
 
 
+_DIGITS = 40  # most characters of an exact number
+
+
 def exact(value: Exact, what: str) -> Fraction:
     """The number exactly as written ("0.7" is 7/10), no float; ValueError names `what`."""
     if isinstance(value, float):
         raise ValueError(f"{what}: give a decimal as text, floats are not exact")
     try:
+        if isinstance(value, str):
+            power = value.lower().partition("e")[2].lstrip("+-")
+            if len(value) > _DIGITS or len(power) > 2:
+                raise ValueError  # "1e999999999" would take all memory
         return Fraction(value)
     except (ValueError, TypeError, OverflowError, ZeroDivisionError):
-        raise ValueError(f"{what}: {value!r} is not a decimal number") from None
+        shown = value if not isinstance(value, str) else value[:_DIGITS]
+        raise ValueError(f"{what}: {shown!r} is not a decimal number") from None
 
 
 def quorum_count(quorum: Exact, roster: int) -> int:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from wattveil.fleet.settings import exact
+
 DEFAULT = """\
 # The privacy gateway's settings. Amounts of epsilon and delta are text, so that they are exact.
 dataset = "meters"           # name of the one data set of this vault, in ledger and log
@@ -156,10 +158,10 @@ def _check(config: Config) -> None:
 def amount(text: str, name: str) -> Fraction:
     """A positive exact number, "0.5" or "1/3"; ValueError."""
     try:
-        value = Fraction(text)
-    except (ValueError, ZeroDivisionError):
+        value = exact(text, name)
+    except ValueError:
         value = Fraction(0)
-    if value <= 0 or len(text) > 40:
+    if value <= 0:
         raise ValueError(f'{name}: {text!r} is not a positive number like "0.5" or "1/3"')
     return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import secrets
+import time
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -12,12 +13,13 @@ import numpy as np
 
 from wattveil.privacy.anonymise.kanonymity import DAY_S, Release, anonymise
 from wattveil.privacy.anonymise.profiles import Profiles, of_blocks
-from wattveil.privacy.anonymise.rule import aggregate
+from wattveil.privacy.anonymise.rule import aggregate, grouped
 from wattveil.privacy.config import amount
 from wattveil.privacy.contracts import Json, Segment
 from wattveil.privacy.gateway import Gateway
+from wattveil.privacy.history import Asking, remember
 from wattveil.privacy.people import Person
-from wattveil.privacy.query.ask import stamp
+from wattveil.privacy.query.ask import Query, stamp
 from wattveil.privacy.refusals import Refused
 from wattveil.privacy.vault.identities import SEGMENTS
 from wattveil.privacy.vault.vault import Vault, as_bytes
@@ -42,8 +44,10 @@ class _Ask:
         self.segment, self.start, self.end = segment, start, end
         self.vault: Vault = gateway.state.vault()
 
-    def profiles(self, technique: str, resolution_s: int) -> Profiles:
-        """The readings, once the policy has permitted. Refused, ValueError."""
+    def profiles(
+        self, technique: str, resolution_s: int, by: Sequence[str] | None = None, least: int = 0
+    ) -> Profiles:
+        """The readings, once the policy has permitted. by, least: of exact sums. Refused, ValueError."""
         members = self.vault.members(self.segment, self.start, self.end)
         release = self.gateway.state.config.release
         context = {
@@ -63,8 +67,28 @@ class _Ask:
         epoch = self.vault.catalogue.epoch_of(first, -(-self.end // DAY_S))
         known = self.vault.catalogue.segments(epoch)
         facts = {p: dict(zip(SEGMENTS, known[as_bytes(p)], strict=True)) for p in members}
+        if by is not None:
+            order = list(facts)
+            groups = grouped([facts[p] for p in order], by, least).values()
+            self._remember([[order[i] for i in who] for who in groups], resolution_s)
         blocks = self.vault.blocks(members, self.start, self.end)
         return of_blocks(blocks, facts, self.start, self.vault.interval_s)
+
+    def _remember(self, groups: list[list[str]], every_s: int) -> None:
+        """Enter the groups among what was asked: no two exact answers may differ in a few homes."""
+        gateway, config = self.gateway, self.gateway.state.config
+        query = Query(
+            "curve", self.start, self.end, config.interval_s, config.clip_wh, self.purpose,
+            "aggregate", tuple(sorted(self.segment.items())), resolution_s=every_s,
+        )  # fmt: skip
+        with gateway.state.transaction() as db:
+            for members in groups:
+                subjects = gateway.accountant.subjects(self.vault.meter_ids(members))
+                charge = f"anonymise:{secrets.token_hex(8)}"
+                asking = Asking(charge, int(time.time()), str(self.person), query, subjects)
+                for alarm in remember(db, asking, config.release.group_min):
+                    gateway.note("alarm", {"alarm": alarm.kind, "person": self.person.logged,
+                                           "charge": charge, "earlier": alarm.earlier})  # fmt: skip
 
     def released(self, text: str, made: Json) -> tuple[str, Json]:
         """Enter the release in the log, and hand out."""
@@ -107,7 +131,7 @@ def export_sums(
     for key in by:
         if key not in SEGMENTS:
             raise ValueError(f"--by {key!r} is not known: there are {', '.join(SEGMENTS)}")
-    profiles = ask.profiles("aggregate", every_s)
+    profiles = ask.profiles("aggregate", every_s, by, least)
     groups = aggregate(profiles, by, every_s // interval, least, share)
     shown = sum(int((group.wh >= 0).sum()) for group in groups)
     if not shown:
@@ -120,7 +144,7 @@ def export_sums(
     ]
     made: Json = {
         "method": "aggregate",
-        "rule": f"{least}/{share}",
+        "rule": f"{least} homes at least, at most {float(share):.0%} of one",
         "every_s": every_s,
         "groups": len(groups),
         "values": shown,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from wattveil.privacy.anonymise.profiles import Profiles, coarsen
+from wattveil.privacy.anonymise.profiles import Facts, Profiles, coarsen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,12 +33,17 @@ def aggregate(
 ) -> list[Sums]:
     """Sums over the groups that the facts `by` make, `steps` intervals at a time."""
     wh = coarsen(profiles.wh, steps)
-    names: dict[str, list[int]] = {}
-    for i, facts in enumerate(profiles.facts):
-        if (wh[i] >= 0).any():  # a home without a reading makes no group larger
-            names.setdefault(",".join(f"{key}={facts.get(key, '')}" for key in by), []).append(i)
-    groups = partition(names, least)
+    groups = grouped(profiles.facts, by, least)
     return [Sums(name, sums(wh[members], least, share)) for name, members in groups.items()]
+
+
+def grouped(facts: Sequence[Facts], by: Sequence[str], least: int) -> dict[str, list[int]]:
+    """Homes by the facts `by`, small groups pooled: by public facts alone, so that who is in a
+    group does not depend on readings."""
+    names: dict[str, list[int]] = {}
+    for i, home in enumerate(facts):
+        names.setdefault(",".join(f"{key}={home.get(key, '')}" for key in by), []).append(i)
+    return partition(names, least)
 
 
 def partition(groups: dict[str, list[int]], least: int) -> dict[str, list[int]]:
