@@ -103,7 +103,7 @@ def test_reference_laws_agree_with_closed_forms() -> None:
 
 
 def test_a_wrong_law_is_noticed() -> None:
-    samples = sums("discrete", 3, 5, 3, 4000)
+    samples = sums("discrete", 3, 5, 3, 8000)
     assert p_value(samples, polya_difference(0.8, 5, 400)) < 1e-6
     assert p_value(samples, polya_difference(1, 6, 400)) < 1e-6
 

@@ -130,8 +130,8 @@ class DiscreteSampler:
 
     The Polya law is compound Poisson: points j >= 1 arrive at rates e^(-s j) / (a j) and N is
     their sum. They are drawn by thinning: Poisson(B / a) candidates; each picks a block b uniform
-    in 0..B-1 and j uniform in [2^b, 2^(b+1)), a rate of 2^-b / a, and is kept with chance 2^b / j
-    times e^(-s j). With 2^B s >= 128 the points never drawn, j >= 2^B, are a total variation below
+    in 0..B-1 and j = 2^b + r uniform in [2^b, 2^(b+1)), a rate of 2^-b / a, and is kept with chance
+    2^b / j times e^(-s j). e^(-s 2^b) is tried before r is drawn: it ends most of the high blocks. With 2^B s >= 128 the points never drawn, j >= 2^B, are a total variation below
     e^-128 per share; all else is exact. Bernoulli(e^-x) is Algorithm 1 of Canonne, Kamath and
     Steinke, "The discrete Gaussian for differential privacy", 2020; Poisson is a geometric
     proposal kept with chance 1 / k!.
@@ -162,9 +162,13 @@ class DiscreteSampler:
         b = self.blocks
         while b >= self.blocks:  # drbg.below, which would count the bits of the limit each time
             b = drbg.bits(self._block_bits)
-        j = 1 << b | drbg.bits(b)
-        if drbg.chance(1 << b, j) and bernoulli_exp(drbg, self.s_num * j, self.s_den):
-            return j
+        if not bernoulli_exp(drbg, self.s_num << b, self.s_den):
+            return 0
+        j = drbg.bits(b)
+        if bernoulli_exp(drbg, self.s_num * j, self.s_den):
+            j |= 1 << b
+            if drbg.chance(1 << b, j):
+                return j
         return 0
 
 

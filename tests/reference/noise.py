@@ -106,9 +106,11 @@ def discrete_share(rng: Drbg, a: int, epsilon: Fraction, delta: int) -> int:
         total = 0
         for _ in range(poisson(rng, Fraction(blocks, a))):
             b = rng.below(blocks)
-            j = 2**b + rng.bits(b)
-            if coin(rng, Fraction(2**b, j)) and coin_exp(rng, s * j):
-                total += j
+            if coin_exp(rng, s * 2**b):
+                rest = rng.bits(b)
+                j = 2**b + rest
+                if coin_exp(rng, s * rest) and coin(rng, Fraction(2**b, j)):
+                    total += j
         return total
 
     first = polya()
