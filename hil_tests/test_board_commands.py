@@ -41,6 +41,13 @@ from wattveil.paillier.keys import generate
 from wattveil_meter.record import Record
 
 
+def eventually(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 @pytest.fixture
 def power(tmp_path: Path) -> Iterator[Callable[..., EmulatedMeter]]:
     with powered(tmp_path) as start:
@@ -111,6 +118,7 @@ def test_doctor_says_what_is_wrong_and_what_to_do(board, fleet, capsys):
     assert report["wrong"] == [["it is no meter yet", "wattveil board provision"]]
     assert on_board(board, fleet, "kitchen") == 0
     capsys.readouterr()
+    eventually((board.folder / "log.txt").exists)  # the meter has started
     report = look(0, "--fleet", fleet)
     record = Record.parse((fleet / "cloud" / "record.bin").read_bytes())
     facts = report["facts"]
@@ -126,11 +134,13 @@ def test_doctor_says_what_is_wrong_and_what_to_do(board, fleet, capsys):
     for secret in (keys.link, keys.registration, keys.drbg):
         assert secret.hex() not in json.dumps(report)
 
+    board.kill()  # a meter that is starting would write boot.bin again
     (board.folder / "s.tab").write_bytes(b"WVT1")
     (board.folder / "boot.bin").write_bytes(bytes(30))
     (board.folder / "wattveil_meter" / "wire.mpy").rename(board.folder / "wattveil_meter" / "x.py")
     (board.folder / "config.json").write_text("{")
     (board.folder / "log.txt").write_text("- 3 crash ValueError:meter.py:1\n")
+    board.start()
     wrong = dict(look(1)["wrong"])
     assert wrong["its tables are not the record's"] == "wattveil board provision"
     assert wrong["boot.bin is lost or damaged: the meter cannot start"].endswith("--rekey")
