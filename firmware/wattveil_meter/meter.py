@@ -298,8 +298,7 @@ class Meter:
                 self._deadline = min(self._deadline, self.time.ms_at(until))
             while self._answer is None and self._clock.ms() < self._deadline:
                 yield self._deadline - self._clock.ms()
-            answer = self._answer
-            self._asked = (0, 0)
+            answer, self._asked = self._answer, (0, 0)
             if answer is None:
                 if until and self.time.now() >= until:
                     raise Denied("unanswered")
