@@ -131,10 +131,11 @@ class DiscreteSampler:
     The Polya law is compound Poisson: points j >= 1 arrive at rates e^(-s j) / (a j) and N is
     their sum. They are drawn by thinning: Poisson(B / a) candidates; each picks a block b uniform
     in 0..B-1 and j = 2^b + r uniform in [2^b, 2^(b+1)), a rate of 2^-b / a, and is kept with chance
-    2^b / j times e^(-s j). e^(-s 2^b) is tried before r is drawn: it ends most of the high blocks. With 2^B s >= 128 the points never drawn, j >= 2^B, are a total variation below
-    e^-128 per share; all else is exact. Bernoulli(e^-x) is Algorithm 1 of Canonne, Kamath and
-    Steinke, "The discrete Gaussian for differential privacy", 2020; Poisson is a geometric
-    proposal kept with chance 1 / k!.
+    2^b / j times e^(-s j). e^(-s 2^b) is tried before r is drawn: it ends most of the high blocks.
+    With 2^B s >= 128 the points never drawn, j >= 2^B, are a total variation below e^-128 per
+    share; all else is exact. Bernoulli(e^-x) is Algorithm 1 of Canonne, Kamath and Steinke, "The
+    discrete Gaussian for differential privacy", 2020; Poisson is a geometric proposal kept with
+    chance 1 / k!.
     """
 
     def __init__(self, a, epsilon_num, epsilon_den, delta):
