@@ -229,6 +229,23 @@ def test_a_crash_between_ledger_and_decryption(world: World, ask: Asker) -> None
     assert Asker(_forgetful(world), "center")(OPEN, second, START) == (RELEASED, b"")
 
 
+def test_two_requests_in_one_turn_are_one_charge_and_one_decryption(
+    world: World, ask: Asker
+) -> None:
+    """Even a runner that hands over the second before it has carried out the first."""
+    first, other = honest(world), honest(world, (1, 2, 3))
+    effects = ask.role.receive("x", ask.link.seal(OPEN, first, START))
+    for payload in (other, first):
+        refused = ask.role.receive("x", ask.link.seal(OPEN, payload, START))
+        assert not any(isinstance(effect, Debit) for effect in refused)
+    assert ask.role.status()["refused"]["unavailable"] == 2
+    debit = effects[-1]
+    ask.store.transact(lambda rows: [*debit.changes, *enter(rows, debit.charge, debit.limits)])
+    ask.role.resume(debit.event)
+    assert releases(ask)[START]["total_wh"] == 1000
+    assert releases(ask)[START]["members"] == [1, 2, 3, 4]
+
+
 def test_overlap_whatever_the_record(world: World, ask: Asker) -> None:
     """A new record with other periods cannot ask for the same hours again."""
     assert ask(OPEN, honest(world), START) == (RELEASED, b"")

@@ -199,6 +199,10 @@ class Center(Answering):
         answer = self.releases.answers.get(start)
         if answer is not None:
             return [self._reply(peer, message.counter, start, answer)]
+        if (
+            start in self._pending
+        ):  # its charge is being entered: never two ciphertexts for one charge
+            raise Refused("unavailable")
         if self.releases.stopped:
             raise Refused("stopped")
         numbers = self._check(start, members) if known is None else self._numbers(members)
