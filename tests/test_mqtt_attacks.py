@@ -381,11 +381,13 @@ def test_a_broker_that_stalls_does_not_stop_the_meter(
     """It takes the connection and the first message of the handshake, and says nothing more."""
     with socket.create_server((ADDRESS, 0)) as listener:
         configure(tmp_path, access, listener.getsockname()[1])
+        listener.settimeout(PATIENCE_S)
         hello: list[bytes] = []
         over = threading.Event()
 
         def stall() -> None:
             sock, _ = listener.accept()
+            sock.settimeout(PATIENCE_S)
             hello.append(sock.recv(10_000))
             over.wait(PATIENCE_S)
             sock.close()
