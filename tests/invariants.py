@@ -62,5 +62,5 @@ def ledger_is_exact(world: World, net: MortalNet, starts: Iterable[int]) -> None
     epsilon = Fraction(world.record.epsilon_num, world.record.epsilon_den)
     for number, name in enumerate(world.roster, 1):
         times = sum(number in release["members"] for release in releases.values())
-        assert spending(load).get(name, 0) == epsilon * times
+        assert spending(load).get(world.subjects.name(name), 0) == epsilon * times
         assert world.limits.lifetime is None or epsilon * times <= world.limits.lifetime

@@ -21,6 +21,7 @@ from gmpy2 import mpz, powmod
 FLEET = b"fleet-08"
 PERIOD = 900
 START = 1_700_000_100  # a multiple of 900
+FIRST_DAY = START // 86400 - 1  # of all seeds
 CENTER, DEALER = 0xFFFFFFFE, 0xFFFFFFFD
 ERROR, UNAVAILABLE = 0x7F, b"\x06"
 
@@ -48,8 +49,17 @@ def ctr(key: bytes, counter: int, data: bytes) -> bytes:
     return Cipher(algorithms.AES(key), modes.CTR(block)).encryptor().update(data)
 
 
+def seed_of(seed: bytes, start: int) -> bytes:
+    """The seed for a period, from that of FIRST_DAY."""
+    assert start // 86400 >= FIRST_DAY
+    for day in range(FIRST_DAY, start // 86400):
+        seed = mac(seed, b"wattveil next", struct.pack("<I", day))
+    return seed
+
+
 def prf(seed: bytes, label: bytes, print_: bytes, start: int, size: int) -> int:
-    out = b""
+    """seed: that of FIRST_DAY."""
+    seed, out = seed_of(seed, start), b""
     for i in range(-(-size // 32)):
         words = struct.pack("<I", PERIOD), struct.pack("<I", start // 86400), struct.pack("<I", i)
         out += mac(seed, b"wattveil prf", label, print_, u64(start), *words)

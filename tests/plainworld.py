@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from gmpy2 import mpz, powmod
 
 from plainmeter import (
     ERROR,
+    FIRST_DAY,
     FLEET,
     PERIOD,
     START,
@@ -33,10 +34,12 @@ from wattveil.paillier.keyfile import save_private
 from wattveil.paillier.keys import PrivateKey, generate
 from wattveil.paillier.rows import InlineRows
 from wattveil.privacy.ledger import Limits
+from wattveil.privacy.subjects import Subjects
 from wattveil.roles.center import Center
 from wattveil.roles.cloud import Cloud
 from wattveil.roles.dealer import Dealer
 from wattveil.roles.folders import CenterConfig, CloudConfig, DealerConfig
+from wattveil.roles.seeds import Seed, Seeds
 from wattveil.roles.uploads import row_recipe
 from wattveil.runners.host import apply
 from wattveil.runners.memory import MemoryNet
@@ -163,6 +166,11 @@ class World:
         ]
         roles = ("cloud center", "cloud dealer", "dealer mac")
         self.cloud_center, self.cloud_dealer, self.dealer_mac = map(self.secret, roles)
+        self.subjects = Subjects(hashlib.sha256(b"accountant").digest())  # of all fleets in a test
+        self.seeds = {  # the roles': their folders' seeds.json
+            "center": [Seed(FIRST_DAY, s.center_seed) for s in self.secrets],
+            "dealer": [Seed(FIRST_DAY, s.dealer_seed) for s in self.secrets],
+        }
         self.stores: dict[str, Any] = {}
         self.next_link: dict[int, tuple[bytes, int]] = {}  # keys that meters are moved to
         self.next_registration: dict[int, tuple[bytes, int]] = {}
@@ -179,19 +187,23 @@ class World:
                 self.stores[name].close()
             self.stores[name] = Store(self.root / name / "state.db", "NORMAL")
         store = self.stores.setdefault(name, MemoryStore())
-        seeds = [s.center_seed for s in self.secrets]
         keys = [s.registration for s in self.secrets]
         common = (self.record, self.roster)
         role: Any
         if name == "center":
-            links = (self.cloud_center, self.dealer_mac)
+            own = (self.cloud_center, self.dealer_mac, self.subjects)
             config = CenterConfig(
-                *common, self.key, seeds, keys, *links, self.limits, self.next_registration
+                *common,
+                self.key,
+                self._seeds(name),
+                keys,
+                *own,
+                self.limits,
+                self.next_registration,
             )
             role = Center(config, store.boot(), self.clock, os.urandom)
         elif name == "dealer":
-            seeds = [s.dealer_seed for s in self.secrets]
-            dealer = DealerConfig(*common, seeds, self.cloud_dealer, self.dealer_mac)
+            dealer = DealerConfig(*common, self._seeds(name), self.cloud_dealer, self.dealer_mac)
             role = Dealer(dealer, store.boot(), self.clock)
         else:
             links = (self.cloud_center, self.cloud_dealer)
@@ -200,6 +212,14 @@ class World:
             role = Cloud(cloud, store.boot(), self.clock, rows, deadline_s=30)
         apply(role, store, role.restore(store.load), lambda peer, frame: None)
         return role
+
+    def _seeds(self, name: str) -> Seeds:
+        """As its last process left them."""
+
+        def keep(held: Sequence[Seed]) -> None:
+            self.seeds[name] = list(held)
+
+        return Seeds(self.seeds[name], keep)
 
     def net(self) -> MemoryNet:
         """All three roles, started (again)."""
@@ -220,11 +240,11 @@ class World:
         """The roles' folders as provisioning makes them."""
         ids = {
             "center": lambda s: (
-                {"registration_key": s.registration.hex(), "day": 0}
+                {"registration_key": s.registration.hex(), "day": FIRST_DAY}
                 | {"seed": s.center_seed.hex()}
             ),
             "cloud": lambda s: {"link_key": s.link.hex()},
-            "dealer": lambda s: {"day": 0, "seed": s.dealer_seed.hex()},
+            "dealer": lambda s: {"day": FIRST_DAY, "seed": s.dealer_seed.hex()},
         }
         links = {
             "center": {"cloud": self.cloud_center, "dealer_mac": self.dealer_mac},
@@ -240,6 +260,9 @@ class World:
             keys = {peer: key.hex() for peer, key in links[name].items()}
             (folder / "links.json").write_text(json.dumps(keys))
         save_private(self.key, self.root / "center" / "key.json")
+        key = self.root / "center" / "accountant.key"
+        key.touch(0o600)
+        key.write_bytes(self.subjects.key)
 
 
 class Asker:

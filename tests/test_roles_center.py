@@ -74,7 +74,7 @@ def test_ledger_before_decryption_and_answer_after(world: World, ask: Asker) -> 
     debit = effects[-1]
     assert isinstance(debit, Debit)
     assert "request" in {change.kind for change in debit.changes}
-    assert debit.charge.subjects() == [f"meter-0{i}" for i in (1, 2, 3, 4)]
+    assert debit.charge.subjects() == [*world.subjects.names(world.roster)]
     assert not any(isinstance(effect, Send) for effect in effects)
     rest = ask.role.resume(effects[-1].event)
     assert rest[0].kind == "answer"
@@ -389,6 +389,10 @@ def test_status_tells_no_secret(world: World, ask: Asker) -> None:
     assert ask(OPEN, honest(world), START) == (RELEASED, b"")
     text = repr(ask.role.config) + str(ask.role.status())
     role: Center = ask.role
-    for secret in [*role.config.seeds, *role.config.registration_keys, role.config.cloud]:
+    for secret in [
+        *role.seeds.of([1, 2, 3, 4], START),
+        *role.config.registration_keys,
+        role.config.cloud,
+    ]:
         assert repr(secret)[2:-1] not in text
         assert secret.hex() not in text

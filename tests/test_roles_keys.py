@@ -144,15 +144,14 @@ def rotated(world: World, monkeypatch: pytest.MonkeyPatch, now: int) -> Secrets:
     folder = world.root / "meters" / old.id
     folder.mkdir(parents=True)
     keys = (b"wattveil meter 1", old.id.encode(), b"\x02", old.link, old.registration)
-    seeds = (b"", old.dealer_seed, b"", old.center_seed, bytes(32))
-    (folder / "meter.bin").write_bytes(pack(*keys, *seeds))
+    (folder / "meter.bin").write_bytes(pack(*keys, bytes(32)))
     monkeypatch.setattr(command.time, "time", lambda: now)
     assert cli.main(["meter", "rotate", str(world.root), old.id, "--days", "1"]) == 0
     for path in (folder / "meter.bin", world.root / "cloud" / "meters.json"):
         assert path.stat().st_mode & 0o777 == 0o600
-    parts = unpack((folder / "meter.bin").read_bytes(), 10)
+    parts = unpack((folder / "meter.bin").read_bytes(), 6)
     assert parts[3] != old.link and parts[4] != old.registration
-    assert parts[5:] == list(seeds)
+    assert parts[5:] == [bytes(32)]
     return Secrets(old.id, 2, parts[3], parts[4], old.dealer_seed, old.center_seed)
 
 

@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from plainmeter import PERIOD, START, PlainLink
 from plainworld import World
-from processfleet import PATIENCE_S, Process, dial, eventually_dial, fleet, free_port
+from processfleet import PATIENCE_S, Process, dial, eventually_dial, fleet
 from wattveil import cli
+from wattveil.fleet.broker import free_port
 from wattveil.fleet.certificates import Authority, Issued
+from wattveil.operate import tls
 from wattveil.operate.tls import issue
 from wattveil.runners import process
+from wattveil.runners.process import PERIODS_AHEAD
 from wattveil_meter.wire import CLOSE, SHARE
 
 
@@ -129,6 +133,31 @@ def test_a_revoked_certificate(tmp_path: Path, world: World) -> None:
         assert ask(world, address, context(home, new, tmp_path))[4 + 3] == SHARE
 
 
+def test_a_revocation_that_was_broken_off(
+    tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old certificate is revoked all the same, and the role is not left with half a folder."""
+    home, crl = tmp_path / "cloud" / "tls", tmp_path / "dealer" / "tls" / "crl.pem"
+
+    def serial() -> int:
+        return x509.load_pem_x509_certificate((home / "role.pem").read_bytes()).serial_number
+
+    def broken_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    first = serial()
+    with monkeypatch.context() as killed:
+        killed.setattr(tls, "issue", broken_off)
+        assert cli.main(["tls", "revoke", str(tmp_path), "cloud"]) != 0
+    assert not home.exists()
+    assert cli.main(["tls", "issue", str(tmp_path)]) == 0
+    second = serial()
+    assert cli.main(["tls", "revoke", str(tmp_path), "cloud"]) == 0
+    revoked = {one.serial_number for one in x509.load_pem_x509_crl(crl.read_bytes())}
+    assert revoked == {first, second} and serial() not in revoked
+    assert not [path for path in home.parent.iterdir() if path.name.startswith(".")]
+
+
 def test_the_cloud_gives_nothing_to_a_false_dealer(tmp_path: Path, world: World) -> None:
     """Somebody at the dealer's address without its certificate sees a handshake and no frame."""
     authority = Authority.load(tmp_path / "authority")
@@ -175,11 +204,12 @@ def get(port: int, path: str) -> tuple[int, str]:
 def test_a_role_can_be_observed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     world = World(tmp_path)
     world.write_folders()
-    ports = {name: free_port() for name in ("center", "dealer")}
+    ports = {name: free_port() for name in ("center", "dealer", "cloud")}
+    peers = [f"--peer={name}=unix:{tmp_path}/{name}.sock" for name in ("center", "dealer")]
     running = [
         Process(
             world, name, "--listen", f"unix:{tmp_path}/{name}.sock", "--observe", str(port),
-            "--log-format", "json",
+            "--log-format", "json", *(peers if name == "cloud" else ()),
         )
         for name, port in ports.items()
     ]  # fmt: skip
@@ -197,9 +227,17 @@ def test_a_role_can_be_observed(tmp_path: Path, capsys: pytest.CaptureFixture[st
         status: Any = json.loads(get(ports["center"], "/status")[1])
         assert status["role"] == "center"
         assert "wattveil_epsilon_spent" in get(ports["center"], "/metrics")[1]
+        ahead = f"{PERIODS_AHEAD * world.size}"
+        full = f'wattveil_rows_ready{{role="cloud"}} {ahead}.0'
+        while full not in (text := get(ports["cloud"], "/metrics")[1]):
+            assert time.monotonic() < end
+        assert f'wattveil_rows_made_total{{role="cloud"}} {ahead}.0' in text
+        assert 'wattveil_rows_taken_total{source="pool"} 0.0' in text
         where = [str(port) for port in ports.values()]
         assert cli.main(["status", *where]) == 0
-        assert "refused: 1 truncated" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert "refused: 1 truncated" in out
+        assert f"rows: {ahead} of {ahead} ready, 0 taken of {ahead} made ahead" in out
         assert cli.main(["status", "--json", *where]) == 0
         assert [one["role"] for one in json.loads(capsys.readouterr().out)] == list(ports)
         assert cli.main(["status", str(free_port())]) == 1

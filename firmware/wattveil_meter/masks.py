@@ -1,6 +1,7 @@
 """What the seeds and keys of one meter give: masks, registration MACs, the closing certificate.
 
 Used by the meter and, with the same seeds, by dealer and control centre: one source for both ends.
+A seed serves one UTC day, that of a period's start (`next_seed`).
 Every PRF input is a field list (`fields.pack`), so no mask repeats across suites, fleets, rosters,
 keys or period lengths: all of these are in the record's fingerprint (PROTOCOL.md, "Masks").
 """
@@ -29,6 +30,14 @@ def prf(seed, label, record, start, size):
         out += hmac_sha256(seed, block, field)
         i += 1
     return out[:size]
+
+
+def next_seed(seed, day):
+    """The seed of the day after `day`, from that of `day` (UTC day index); there is no way back.
+
+    Rule 8 of the protocol. Nothing of a record is in it: one seed goes on through all of a meter's.
+    """
+    return hmac_sha256(seed, pack(b"wattveil next", struct.pack("<I", day)))
 
 
 def mask_u(record, seed, start):

@@ -11,31 +11,26 @@ The meter asks and the cloud answers; one request is outstanding at a time.
 from hashlib import sha256
 
 from wattveil_meter import wire
+from wattveil_meter.asking import Asking, Denied
 from wattveil_meter.compact import Compact
 from wattveil_meter.drbg import Drbg, same
 from wattveil_meter.fields import Malformed, pack, read_uint, uint, unpack
-from wattveil_meter.masks import identity_hash, register_mac, registered_mac, time_mac, u64
+from wattveil_meter.masks import identity_hash, register_mac, registered_mac, u64
 from wattveil_meter.noise import Drawn, make_sampler
 from wattveil_meter.package import open_tables
-from wattveil_meter.utc import Utc
+from wattveil_meter.seeds import DAY_S, Seeds
 from wattveil_meter.yan2024 import Yan2024
 
 SUITES = {"yan2024": Yan2024, "compact": Compact}
 
-_TIMEOUT_MS = 3000  # first retry of an unanswered request; doubles up to _TIMEOUT_MAX_MS
-_TIMEOUT_MAX_MS = 30000
 _UNFIT_MS = 60000  # between hellos of a meter that failed its self-test
 _DRAW_MS = 1000  # longer than the sampler ever takes
 _RESYNC_S = 600  # ask the centre for the time at least this often
-_FLASH_MS = 3000  # between tries to write to a flash that refused
 _FLASH_TRIES = 8  # of a report: they fit into the cloud's usual deadline
+_STORE_S = 60  # after the end of a period its report is stored, or never will be
 
 
-class Denied(Exception):
-    """The cloud answered ERROR, or the flash took no write; args[0] names it."""
-
-
-class Meter:
+class Meter(Asking):
     """One meter. Call `poll` in a loop, `receive` for every frame that arrives.
 
     tables: {"h": file, "s": file} (seekable binary); storage: read(name), write(name, bytes) as in
@@ -46,21 +41,16 @@ class Meter:
 
     def __init__(self, package, tables, storage, sensor, clock, entropy, about, ring, poll_ms=200):
         record = package.record
-        self.package = package
-        self.record = record
-        self.state = "unregistered"
-        self.clamped = 0  # readings cut to [lo, hi]; stays on the meter
-        self.refused = {}  # reason -> count of what was not accepted or did not work
-        self._storage = storage
-        self._sensor = sensor
-        self._clock = clock
-        self._about = about
-        self._poll_ms = poll_ms
         boot, tau = unpack(storage.read("boot.bin"), 2)
         self._boot = read_uint(boot) + 1
         self._tau = read_uint(tau)
         secret = package.drbg_secret + uint(self._boot)
-        self.drbg = Drbg(entropy, secret, b"wattveil meter " + package.id)
+        drbg = Drbg(entropy, secret, b"wattveil meter " + package.id)
+        Asking.__init__(self, package, clock, drbg, self._boot, poll_ms)
+        self.clamped = 0  # readings cut to [lo, hi]; stays on the meter
+        self._storage = storage
+        self._sensor = sensor
+        self._about = about
         self.ring = ring
         self._combs = {}
         try:
@@ -69,46 +59,24 @@ class Meter:
             self._about = (about[0], about[1], about[2] or str(error))
         epsilon = (record.epsilon_num, record.epsilon_den)
         self._sampler = make_sampler(record.noise, record.a, *epsilon, record.delta)
-        args = (package.number, wire.CLOUD, True, record.fingerprint, self._boot)
-        self._channel = wire.Channel(package.link_key, record.fleet, *args)
-        self._answer = None
-        self._asked = (0, 0)  # counter and start of the request under way
+        self.seeds = Seeds(storage)
         self._rows = b""  # hash of the one row set accepted for the current period
-        self._nonce = b""  # of the TIME request under way
-        self.time = Utc(clock)  # by the centre's word
-        self._deadline = 0  # clock ms at which the request under way is sent again
         self._shares = None  # drawn for the next period
         start, end, _, report = unpack(storage.read("period.bin"), 4)
-        self._busy = read_uint(end)  # end of the newest period ever begun, UTC s: none overlaps it
+        self._begun = read_uint(end)  # end of the newest period a row was taken of, UTC s
+        self._busy = self._begun  # no period that overlaps it is begun
         self._unsent = (read_uint(start), report) if report else None
         self._interrupted = -1 if report else read_uint(start)
         self._life = self._run()
-
-    def utc(self):
-        """UTC s by the centre's clock, None before the first sync."""
-        return self.time.known()
-
-    def wake(self):
-        """The link is up again: what is unanswered is asked again within half a second."""
-        if self._asked[0]:
-            soon = self._clock.ms() + self.drbg.below(500)  # not the whole fleet in step
-            self._deadline = min(self._deadline, soon)
 
     def poll(self):
         """The next frame to send (bytes), or milliseconds the caller may wait (0: call again)."""
         return next(self._life)
 
-    def receive(self, frame):
-        """Take one frame from the cloud; what is not the answer awaited is counted and dropped."""
-        try:
-            message = self._channel.open(frame)
-            counter, start = self._asked
-            if not counter or (message.reply, message.start) != (counter, start):
-                raise wire.Refused("replayed")
-            self._asked = (0, 0)
-            self._answer = message
-        except wire.Refused as refusal:
-            self._count(refusal.reason)
+    def at_stake(self):
+        """Whether a reset now would cost a reading: its period is begun, its report not stored yet."""
+        now = self.time.known()
+        return not self._unsent and now is not None and now < self._begun + _STORE_S
 
     # --- the life of a meter -----------------------------------------------------------------------
 
@@ -167,6 +135,7 @@ class Meter:
             yield from self._deliver(start, report)
         yield from self._sync()
         start = self.record.start_of(self.time.now())
+        yield from self._forget(start)
         if start == self._interrupted:
             yield from self._absent(start, wire.RESTARTED)
             self._interrupted = -1
@@ -207,11 +176,12 @@ class Meter:
         """
         self.state = "rows"
         record = self.record
-        seeds = (self.package.dealer_seed[1], self.package.center_seed[1])
+        seeds = yield from self.seeds.of(start // DAY_S)
+        if seeds is None:
+            raise Denied("expired")
         shares, self._shares = self._shares, None
-        suite = SUITES[record.suite](
-            record, self.ring, self._combs, self.drbg, shares, seeds, start
-        )
+        args = (self.ring, self._combs, self.drbg, shares, seeds, start)
+        suite = SUITES[record.suite](record, *args)
         digest = sha256()
         for slot in range(1, record.gamma + 1):
             payload = (yield from self._ask(wire.ROW, slot.to_bytes(2, "little"), start)).payload
@@ -220,6 +190,7 @@ class Meter:
             if slot == 1:
                 self._rows = payload[2:34]
                 self._store_period(start, b"")  # from here on, a restart sits this period out
+                yield from self._forget(start)  # so not even this one needs its seeds again
             elif payload[2:34] != self._rows:
                 raise Denied("rows_changed")
             data = memoryview(payload)[34:]
@@ -247,7 +218,15 @@ class Meter:
             return  # unless a row of it was stored
         self._busy = max(self._busy, start + self.record.period_s)
         if reason not in ("late", "closed"):
-            yield from self._absent(start, wire.OTHER if reason == "flash" else wire.ROWS_REFUSED)
+            ours = reason in ("flash", "expired")
+            yield from self._absent(start, wire.OTHER if ours else wire.ROWS_REFUSED)
+
+    def _forget(self, now):
+        """Generator: erase the seeds of days that are over; when the flash refuses, a period later."""
+        try:
+            yield from self.seeds.erase(self._begun, now)
+        except OSError:
+            self._count("flash")
 
     def _send_slot(self, start, slot, noise):
         yield from self._ask(wire.SLOT, slot.to_bytes(2, "little") + noise, start)
@@ -278,75 +257,7 @@ class Meter:
             self._count(denied.args[0])
         self.state = "registered"
 
-    # --- requests, time and storage ---------------------------------------------------------------
-
-    def _ask(self, type, payload, start=0, until=0):
-        """Generator: send a request until it is answered; the Message, or Denied by name.
-
-        payload: bytes, or a function that makes them anew for each attempt. until: UTC s at which
-        it is `unanswered`, 0 for never.
-        """
-        timeout = _TIMEOUT_MS
-        while True:
-            sent = payload if isinstance(payload, bytes) else payload()
-            frame = self._channel.seal(type, sent, start)
-            self._asked = (self._channel.counter, start)
-            self._answer = None
-            yield frame
-            self._deadline = self._clock.ms() + timeout
-            if until and self.time.running:
-                self._deadline = min(self._deadline, self.time.ms_at(until))
-            while self._answer is None and self._clock.ms() < self._deadline:
-                yield self._deadline - self._clock.ms()
-            answer, self._asked = self._answer, (0, 0)
-            if answer is None:
-                if until and self.time.now() >= until:
-                    raise Denied("unanswered")
-                # jitter, so that a fleet does not come back in step after an outage
-                timeout = min(2 * timeout, _TIMEOUT_MAX_MS) + self.drbg.below(500)
-                continue
-            if answer.type == type | 0x40:
-                return answer
-            name = "malformed"
-            if answer.type == wire.ERROR and len(answer.payload) == 1:
-                name = wire.NAMES.get(answer.payload[0], name)
-            if name == "unregistered" and type not in (wire.HELLO, wire.TIME, wire.REGISTER):
-                yield from self._register_again()  # the cloud forgot us; the request itself stands
-            elif name in ("unavailable", "early"):
-                yield from self._sleep(self._poll_ms)
-                # only with a start: a TIME between TIME and REGISTER would replace the nonce
-                back = name == "early" and start and (yield from self._went_back(start))
-                if back and type == wire.ROW:
-                    raise Denied(name)
-            else:
-                raise Denied(name)
-
-    def _sync(self, until=0):
-        """Generator: ask the centre, through the cloud, for the time; its nonce. until: as in `_ask`."""
-
-        def fresh():  # each time: an old answer must not serve a cloud that holds it back
-            self._nonce = self.drbg.bytes(16)
-            return self._nonce
-
-        data = (yield from self._ask(wire.TIME, fresh, 0, until)).payload
-        if len(data) != 57:
-            raise Denied("malformed")
-        now, running, center_nonce = int.from_bytes(data[:8], "little"), data[8], data[9:25]
-        key, meter_id = self.package.registration_key, self.package.id
-        mac = time_mac(key, self.record, meter_id, self._nonce, center_nonce, now, running)
-        if not same(mac, data[25:]):
-            raise Denied("refused")
-        if self.time.set(now, running):
-            self._count("clock_jump")
-        return center_nonce
-
-    def _went_back(self, start, until=0):
-        """Generator: whether the centre's clock, asked again, has not reached `start` (UTC s)."""
-        try:
-            yield from self._sync(until)
-        except Denied as denied:
-            self._count(denied.args[0])
-        return self.time.now() < start
+    # --- waiting and storage ------------------------------------------------------------------------
 
     def _until(self, when):
         """Generator: wait until the centre's clock has reached `when` (UTC s).
@@ -366,27 +277,17 @@ class Meter:
                 # refused, or unanswered: no reason to lose what is prepared
                 yield from self._went_back(when, when)
 
-    def _sleep(self, ms):
-        deadline = self._clock.ms() + ms
-        while self._clock.ms() < deadline:
-            yield deadline - self._clock.ms()
-
     def _draw(self):
         """Noise for the next period, once."""
         if self._shares is None:
             count = self.record.gamma + self.record.own_noise
             self._shares = Drawn(self._sampler, self.drbg, count)
 
-    def _wait_after(self, reason):
-        """Generator: count a reason, and give what caused it time."""
-        self._count(reason)
-        yield from self._sleep(_FLASH_MS if reason == "flash" else self._poll_ms)
-
     def _store_boot(self):
         self._store("boot.bin", pack(uint(self._boot), uint(self._tau)))
 
     def _store_period(self, start, report):
-        self._busy = start + self.record.period_s
+        self._begun = self._busy = start + self.record.period_s
         self._store("period.bin", pack(uint(start), uint(self._busy), self._rows, report))
 
     def _store(self, name, value):
@@ -395,6 +296,3 @@ class Meter:
             self._storage.write(name, value)
         except OSError:
             raise Denied("flash")
-
-    def _count(self, reason):
-        self.refused[reason] = self.refused.get(reason, 0) + 1

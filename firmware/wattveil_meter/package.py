@@ -1,4 +1,7 @@
-"""What provisioning brought by cable: record, identity, keys and seeds, tables."""
+"""What provisioning brought by cable and does not change: record, identity, keys, tables.
+
+Seeds do change, every day: see seeds.py.
+"""
 
 from wattveil_meter.cipher import Comb, table_digest
 from wattveil_meter.fields import Malformed, read_uint, unpack
@@ -6,25 +9,20 @@ from wattveil_meter.record import Record
 
 
 class Package:
-    """record: Record. id: bytes. number: place in the roster, from 1. Keys and seeds: 32 bytes."""
+    """record: Record. id: bytes. number: place in the roster, from 1. Keys: 32 bytes."""
 
     def __init__(self, record, secrets):
         """record, secrets: bytes of record.bin and meter.bin; Malformed when they are not."""
         self.record = Record.parse(record)
-        parts = unpack(secrets, 10)
+        parts = unpack(secrets, 6)
         if parts[0] != b"wattveil meter 1":
             raise Malformed("not a meter's secrets of version 1")
         self.id = parts[1]
         self.number = read_uint(parts[2])
-        self.link_key = parts[3]
-        self.registration_key = parts[4]
-        # (day index, seed): one record each, so that a later ratchet can move them together
-        self.dealer_seed = (read_uint(parts[5]), parts[6])
-        self.center_seed = (read_uint(parts[7]), parts[8])
-        self.drbg_secret = parts[9]
-        for key in (parts[3], parts[4], parts[6], parts[8], parts[9]):
+        self.link_key, self.registration_key, self.drbg_secret = parts[3:]
+        for key in parts[3:]:
             if len(key) != 32:
-                raise Malformed("key or seed is not 32 bytes")
+                raise Malformed("key is not 32 bytes")
 
 
 def open_tables(record, names, files, ring):

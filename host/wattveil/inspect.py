@@ -11,7 +11,9 @@ from pathlib import Path
 
 from wattveil.paillier.keyfile import load_private, load_public
 from wattveil.paillier.keys import PublicKey
-from wattveil.roles.folders import load_limits, load_record
+from wattveil.privacy import subjects
+from wattveil.privacy.subjects import Subjects
+from wattveil.roles.folders import load_record
 from wattveil.roles.releases import Releases
 from wattveil.store import read_only
 from wattveil_meter.fields import Malformed, unpack
@@ -98,6 +100,10 @@ def _table(path: Path) -> list[str]:
     return [f"comb table of {base}, {shape}, SHA-256 {digest}"]
 
 
+def _accountant(path: Path) -> list[str]:
+    return [f"the accountant's key, check value {Subjects.read(path).check.hex()} (not shown)"]
+
+
 def _secrets(path: Path) -> list[str]:
     return [f"{len(json.loads(path.read_text()))} entries of secrets (not shown)"]
 
@@ -106,7 +112,7 @@ def _store(path: Path) -> Iterator[str]:
     """What a role's store has to tell: at the centre, the totals and the ledger."""
     load = read_only(path)
     record, roster = load_record(path.parent)
-    releases = Releases(record, roster, load_limits(path.parent / "limits.json"))
+    releases = Releases(record)
     releases.restore(load)
     for start, release in releases.shown().items():
         total = release["refused"] or (
@@ -146,6 +152,7 @@ _FILES: dict[str, Callable[[Path], list[str]]] = {
     "s.tab": _table,
     "meters.json": _secrets,
     "links.json": _secrets,
+    subjects.FILE: _accountant,
 }
 
 

@@ -80,12 +80,17 @@ def read(path: Path) -> bytes:
     return unseal(data, path.name, passphrase()) if is_sealed(data) else data
 
 
-def replace(path: Path, data: bytes, secret: bytes | None = None) -> None:
+def replace(
+    path: Path, data: bytes, secret: bytes | None = None, like: Path | None = None
+) -> None:
     """Write a file of mode 0600 in the place of another, whole or not at all.
 
-    Sealed with `secret`, or when the one before it was sealed.
+    Sealed with `secret`, or when the one before it or the one `like` it is sealed. What the old one
+    held is overwritten, as far as a file system lets anyone do that.
     """
-    if secret is None and path.exists() and is_sealed(path.read_bytes()):
+    if secret is None and any(
+        p and p.exists() and is_sealed(p.read_bytes()) for p in (path, like)
+    ):
         secret = passphrase()
     if secret is not None:
         data = seal(data, path.name, secret)
@@ -95,4 +100,17 @@ def replace(path: Path, data: bytes, secret: bytes | None = None) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    old = path.open("r+b") if path.exists() else None
     temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    if old is not None:
+        with old:
+            state = os.fstat(old.fileno())
+            if not state.st_nlink:  # else it is somebody's back-up by hard link
+                old.write(bytes(state.st_size))
+                old.flush()
+                os.fsync(old.fileno())

@@ -3,8 +3,9 @@
 Same r, x, xi, sign on rows B and B g: e' / e = g^(xi + O), read by a division, no key. Same masks under
 two readings: C' / C = g^(d' - d - ..), and with the centre's key d' - d. A cloud gets there by a second
 row set, by cutting the meter's power between rows and report, or by a clock that goes back; the meter's
-stored row hash, its stored report and the boot counter in its DRBG are what stops it. The variant is a
-meter whose flash forgets; a hostile cloud then plays both, at random, for many lives.
+stored row hash, its stored report and the boot counter in its DRBG are what stops it. A whole meter whose
+flash forgets is attacked by the audit (wattveil.audit.attacks.lives, rules row-set and report); here are the
+suites alone, what a meter that remembers does, and a hostile cloud that plays at random for many lives.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from gmpy2 import invert, mpz
+from gmpy2 import invert
 
 import support
 from attacks.kit import CORE, Bench, Shares, drbg
@@ -28,24 +29,6 @@ class Amnesia(MemoryStorage):
 
     def write(self, name: str, value: bytes) -> None:
         pass
-
-
-class Spy:
-    """The sampler's shares, as they were drawn."""
-
-    def __init__(self, meter: Any) -> None:
-        self.drawn: list[int] = []
-        self._inner, meter._sampler = meter._sampler, self
-
-    def share(self, source: Any) -> int:
-        self.drawn.append(self._inner.share(source))
-        return self.drawn[-1]
-
-
-def exponent(c: int) -> int:
-    """a of g^a."""
-    assert c % N == 1
-    return int(support.signed(c // N))
 
 
 @pytest.mark.parametrize("rule", [False, True])
@@ -88,13 +71,11 @@ def test_row_sets_under_the_same_draws_in_compact(rule: bool, check: int) -> Non
     assert read == [xi + common for xi in shares]
 
 
-@pytest.mark.parametrize("rule", [False, True])
-def test_power_cut_between_rows_and_report(rule: bool) -> None:
+def test_power_cut_between_rows_and_report() -> None:
     """A board whose random source gives the same bytes after every start, and a cloud that cuts its
-    power to see other rows under the same draws."""
+    power to see other rows under the same draws: the next life sits the period out."""
     record = support.record()
-    storage = MemoryStorage() if rule else Amnesia()
-    seen: list[dict[int, bytes]] = []
+    storage = MemoryStorage(support.seeds())
     for life in range(2):
         peers = Peers(record)
         peers.make_rows(START)
@@ -102,17 +83,9 @@ def test_power_cut_between_rows_and_report(rule: bool) -> None:
             c = from_pair(peers.rows[1]) * (1 + N) % N2
             peers.rows[1] = to_pair(c)
         meter, _, _ = make_meter(record, storage, seed=b"stuck")
-        spy = Spy(meter)
         drive(meter, peers)
-        seen.append(peers.slots.get(START, {}))
-        if rule and life:
-            assert peers.absent == [(START, wire.RESTARTED)]
-    assert sorted(seen[0]) == [1, 2, 3]
-    if rule:
-        assert seen[1] == {}
-    else:
-        quotient = from_pair(seen[1][2]) * support.inverse(from_pair(seen[0][2]), N2) % N2
-        assert exponent(quotient) - record.offset == spy.drawn[1]
+        assert peers.absent == ([(START, wire.RESTARTED)] if life else [])
+        assert sorted(peers.slots.get(START, {})) == ([] if life else [1, 2, 3])
 
 
 @pytest.mark.parametrize("rule", [False, True])
@@ -120,7 +93,7 @@ def test_power_cuts_before_anything_else_is_stored(rule: bool) -> None:
     """Cut after 1, 2, 3 .. frames, same entropy each time: a counter that came back would be a nonce
     used twice, and a time nonce that came back the same generator."""
     record = support.record()
-    storage = MemoryStorage() if rule else Amnesia()
+    storage = MemoryStorage(support.seeds()) if rule else Amnesia(support.seeds())
     counters, nonces = [], []
     for cut in range(1, 6):
         peers = Peers(record)
@@ -140,7 +113,7 @@ def test_a_stuck_random_source_still_gives_fresh_draws() -> None:
     """The boot counter, stored before the first output, is part of the seed: the next period after
     the restart shares nothing with the one before it."""
     record = support.record()
-    storage = MemoryStorage()
+    storage = MemoryStorage(support.seeds())
     uploads = []
     for life in range(2):
         peers = Peers(record)
@@ -153,12 +126,12 @@ def test_a_stuck_random_source_still_gives_fresh_draws() -> None:
         assert a * support.inverse(b, N2) % N2 % N not in (1, N - 1)
 
 
-@pytest.mark.parametrize(("rule", "cut"), [(False, False), (True, False), (True, True)])
-def test_lives_with_other_rows_in_compact(rule: bool, cut: bool) -> None:
+@pytest.mark.parametrize("cut", [False, True])
+def test_lives_with_other_rows_in_compact(cut: bool) -> None:
     """The same for a whole meter: nothing that depends on the draws leaves it before its report, and
     the next life has other draws (cut before the report) or says the same bytes again (after it)."""
     record = support.record(suite="compact")
-    storage = MemoryStorage() if rule else Amnesia()
+    storage = MemoryStorage(support.seeds())
     reports: list[int] = []
     for life in range(3):
         peers = Peers(record)
@@ -166,7 +139,6 @@ def test_lives_with_other_rows_in_compact(rule: bool, cut: bool) -> None:
         if life:
             peers.rows[life] = to_pair(from_pair(peers.rows[life]) * (1 + N) % N2)
         meter, _, clock = make_meter(record, storage, seed=b"stuck")
-        spy = Spy(meter)
         drive(meter, peers)
         assert peers.slots == {}
         if cut:
@@ -178,42 +150,23 @@ def test_lives_with_other_rows_in_compact(rule: bool, cut: bool) -> None:
         if not peers.reports:
             drive(meter, peers, until=lambda m, p=peers: p.reports)
         reports.append(from_pair(peers.reports[0][1]))
-    if rule:
-        assert reports == reports[:1] * (0 if cut else 3)
-        return
-    first, second = (exponent(t * support.inverse(reports[0], N2) % N2) for t in reports[1:])
-    assert first - second == spy.drawn[1] - spy.drawn[2]
+    assert reports == reports[:1] * (0 if cut else 3)
 
 
 @pytest.mark.parametrize("suite", CORE)
-@pytest.mark.parametrize("rule", [False, True])
-def test_two_readings_under_one_set_of_masks(rule: bool, suite: str) -> None:
-    """A clock that goes back: the second report of a period, for another reading. The centre's key
-    and the cloud open the difference; u, v, k cancel."""
+def test_two_readings_under_one_set_of_masks(suite: str) -> None:
+    """A clock that goes back: what a meter did in that period it never does again, whatever it reads."""
     record = support.record(suite=suite)
-    storage = MemoryStorage() if rule else Amnesia()
-    opened = []
+    storage = MemoryStorage(support.seeds())
     for life, reading in enumerate((900, 250)):
         peers = Peers(record)
         meter, _, clock = make_meter(record, storage, {START: reading}, seed=b"%d" % life)
-        spy = Spy(meter)
         drive(meter, peers)
         peers.now += PERIOD
         clock.value += 1000
         drive(meter, peers)
-        if rule and life:
-            # what it did in that period it never does again
-            assert START not in peers.slots
-            assert START not in [start for start, _ in peers.reports]
-            return
-        sent = peers.reports[0][1]
-        c = mpz(from_pair(sent))
-        for e in peers.slots.get(START, {}).values():
-            c = c * from_pair(e) % N2
-        opened.append((c, spy.drawn[1]))
-    quotient = int(opened[0][0] * invert(opened[1][0], N2) % N2)
-    difference = support.signed(support.decrypt(quotient))
-    assert difference == 900 - 250 + opened[0][1] - opened[1][1]
+        assert (START in peers.slots) is (suite == "yan2024" and not life)
+        assert (START in [start for start, _ in peers.reports]) is (not life)
 
 
 class Hostile(Peers):
@@ -290,7 +243,9 @@ def test_many_lives_with_a_hostile_cloud(rule: bool, suite: str) -> None:
     """Over all of them: one report a period, one e_ij a slot, under one row set."""
     broken = reports = 0
     for seed in range(60):
-        heard = play_hostile_lives(MemoryStorage() if rule else Amnesia(), seed, suite).heard
+        heard = play_hostile_lives(
+            MemoryStorage(support.seeds()) if rule else Amnesia(support.seeds()), seed, suite
+        ).heard
         reports += len(heard["report"])
         worst = max(len(seen) for kind in heard.values() for seen in kind.values() or [()])
         broken += worst > 1
@@ -302,7 +257,7 @@ def test_many_lives_with_a_hostile_cloud(rule: bool, suite: str) -> None:
 def test_periods_of_two_records_do_not_overlap_at_the_meter(rule: bool) -> None:
     """Rule 9: re-provisioned in the middle of a period it has reported, with a shorter period, the
     meter would report the second half of it again, had it kept the start only and not the end."""
-    record, storage = support.record(), support.MemoryStorage()
+    record, storage = support.record(), support.MemoryStorage(support.seeds())
     peers = Peers(record)
     meter, _, clock = make_meter(record, storage)
     drive(meter, peers)

@@ -125,7 +125,12 @@ def test_a_base_of_symbol_one_never_reaches_a_meter_or_a_cloud() -> None:
     table = support.table(b"s", pow(support.H_S, 2, support.N2), 1)
     files = {"h": io.BytesIO(support.TABLE_H), "s": io.BytesIO(table)}
     package = support.Package(record.raw, support.secrets())
-    args = (support.MemoryStorage(), support.Sensor({}), support.ManualClock(), bytes(64))
+    args = (
+        support.MemoryStorage(support.seeds()),
+        support.Sensor({}),
+        support.ManualClock(),
+        bytes(64),
+    )
     meter = support.Meter(package, files, *args, ("t", "0", ""), bench.ring)
     assert "not one the record allows" in meter._about[2]  # it says so and takes no part
     assert not meter._combs.get("s")

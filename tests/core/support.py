@@ -9,12 +9,13 @@ import struct
 from hashlib import sha256
 
 from wattveil_meter import masks, noise, wire
-from wattveil_meter.drbg import Drbg
+from wattveil_meter.drbg import Drbg, hmac_sha256
 from wattveil_meter.fields import pack, uint
 from wattveil_meter.kernels.portable import Portable
 from wattveil_meter.meter import SUITES, Meter
 from wattveil_meter.package import Package
 from wattveil_meter.record import Record
+from wattveil_meter.seeds import record_of
 from wattveil_meter.store import MemoryStorage
 
 P = 0xC18B5D479084A3F403C64268E2531D1F
@@ -102,10 +103,24 @@ def record(**changes):
 
 def secrets(number=3):
     """meter.bin of the tiny meter."""
-    day = uint(START // 86400)
-    seeds = (day, KEYS["dealer"], day, KEYS["center"], KEYS["drbg"])
-    ids = (METER_ID, uint(number), KEYS["link"], KEYS["reg"])
-    return pack(b"wattveil meter 1", *ids, *seeds)
+    return pack(
+        b"wattveil meter 1", METER_ID, uint(number), KEYS["link"], KEYS["reg"], KEYS["drbg"]
+    )
+
+
+def seeds(day=START // 86400):
+    """seeds.bin of the tiny meter, by name."""
+    return {"seeds.bin": record_of(day, KEYS["dealer"], KEYS["center"])}
+
+
+def seed_of(name, start):
+    """The dealer's or centre's seed for a period, written from PROTOCOL.md."""
+    seed = KEYS[name]
+    for day in range(START // 86400, start // 86400):
+        label = b"wattveil next"
+        parts = struct.pack("<I", len(label)) + label + struct.pack("<II", 4, day)
+        seed = hmac_sha256(seed, parts)
+    return seed
 
 
 def to_pair(c):
@@ -226,21 +241,21 @@ class Peers:
 
     def total(self, start):
         """d + xi of the one meter, opened with every key and seed there is."""
-        u = masks.mask_u(self.record, KEYS["dealer"], start)
-        v = masks.mask_v(self.record, KEYS["center"], start)
+        u = masks.mask_u(self.record, seed_of("dealer", start), start)
+        v = masks.mask_v(self.record, seed_of("center", start), start)
         c = from_pair(self.reports[-1][1])
         total = -u - v - self.record.offset
         if self.record.suite == "yan2024":
             for e in self.slots[start].values():
                 total += decrypt(from_pair(e))
-            k = masks.mask_k(self.record, KEYS["dealer"], start)
+            k = masks.mask_k(self.record, seed_of("dealer", start), start)
             c = c * pow(inverse(H, N2), k, N2) % N2
         return signed((total + decrypt(c)) % N)
 
 
 def make_meter(record, storage=None, readings=None, clock=None, seed=b"1"):
     """A meter of the tiny fleet, fresh from its package; returns (meter, storage, clock)."""
-    storage = storage or MemoryStorage()
+    storage = storage or MemoryStorage(seeds())
     tables = {"h": TABLE_H, "s": TABLE_S}
     clock = clock or ManualClock()
     meter = Meter(

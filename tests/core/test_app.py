@@ -3,9 +3,10 @@
 import os
 
 import support
-from support import ManualClock, Peers, make_meter
+from support import PERIOD, ManualClock, Peers, make_meter
 from wattveil_meter import hal, supervisor
 from wattveil_meter.app import TASKS, App
+from wattveil_meter.fields import read_uint, uint, unpack
 from wattveil_meter.log import BURST, LIMIT, Log
 from wattveil_meter.store import MemoryStorage
 from wattveil_meter.supervisor import SETTLED_MS, UNCLEAN, Starts, Supervisor
@@ -41,6 +42,10 @@ class Sensor(support.Sensor):
         self.clock, self.watchdog, self.hang = clock, watchdog, hang
         self.polls, self.last, self.widest = 0, 0, 0  # ms
         self.told = []  # values of utc, each once
+        self.saves = 0
+
+    def save(self):
+        self.saves += 1
 
     def poll(self, utc):
         self.polls += 1
@@ -61,6 +66,7 @@ class Link:
         self.peers, self.clock, self.until = peers, clock, until
         self.refused, self.dropped = {}, 0
         self.up = True
+        self.wedged = False
         self.answers = []
 
     @property
@@ -145,6 +151,24 @@ def test_a_task_that_is_left_out_lets_the_watchdog_bite():
         supervised.ran(missing)
         assert watchdog.feeds == 1
     Supervisor(None, ("one",)).ran("one")  # a PC has none
+
+
+def test_the_task_that_hangs_is_the_one_noted():
+    noted = []
+    supervised = Supervisor(Watchdog(ManualClock()), TASKS, noted.append)
+    for task in TASKS:
+        supervised.begins(task)
+    assert noted == [1, 2, 3]
+    made = app(5, until=lambda: False)
+    made.supervisor._note = noted.append
+    try:
+        made.run()
+        raise AssertionError("it went on")
+    except Bitten:
+        pass
+    assert TASKS[noted[-1] - 1] == "sensor"
+    Supervisor(None, TASKS, noted.append).begins("link")  # a PC has none, and notes nothing
+    assert TASKS[noted[-1] - 1] == "sensor"
 
 
 def test_an_outage_is_asked_again_soon_after_it_ends():
@@ -275,3 +299,27 @@ def test_a_pc_has_no_watchdog_and_no_reset():
         raise AssertionError("it went on")
     except SystemExit:
         pass
+
+
+def test_a_wedged_link_resets_the_board_when_no_reading_is_at_stake():
+    made = app()
+    made.run()
+    assert made.meter.state == "prepared" and made.meter.at_stake()
+    link, end = made.link, support.START + PERIOD
+    link.up, link.wedged = False, True
+    resets = []
+    kept, hal.reset = hal.reset, lambda: resets.append(made.meter.utc())
+    try:
+        link.until = lambda: resets or made.meter.utc() >= end + 300
+        made.starts.begin("wdt")
+        made.run()
+        # as soon as the report is stored, which is sent after the reset
+        assert len(resets) == 1 and end <= resets[0] <= end + 2
+        assert made.sensor.saves == 1
+        assert made.log.lines[-1].split()[2:4] == ["restart", "link_silent"]
+        assert made.storage.read("starts.bin") == uint(0)
+        start, _, _, report = unpack(made.storage.read("period.bin"), 4)
+        assert read_uint(start) == support.START and report
+        assert made.peers.reports == []
+    finally:
+        hal.reset = kept

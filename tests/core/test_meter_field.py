@@ -11,7 +11,7 @@ class Flash(MemoryStorage):
     """Full when told: OSError 28 (ENOSPC). Keeps count of what it refused."""
 
     def __init__(self):
-        MemoryStorage.__init__(self)
+        MemoryStorage.__init__(self, support.seeds())
         self.full = ()  # names of files that no longer fit
         self.refused = 0
 

@@ -13,6 +13,7 @@ from support import PERIOD, START, Peers, drive, make_meter
 from wattveil_meter import wire
 from wattveil_meter.cipher import Comb
 from wattveil_meter.kernels.portable import Portable
+from wattveil_meter.seeds import Seeds
 from wattveil_meter.store import FRESH, FileStorage
 
 try:
@@ -80,10 +81,13 @@ def format():
     flash = Flash()
     LITTLEFS.mkfs(flash)
     mount(flash)
-    for name in FRESH:
-        FileStorage(FOLDER).write(name, FRESH[name])
+    for name, value in dict(FRESH, **support.seeds()).items():
+        FileStorage(FOLDER).write(name, value)
     vfs.umount(FOLDER)
     flash.dead = True
+
+
+LAST = START + 86400 - PERIOD  # the day's last period: seeds change in every life
 
 
 class Life:
@@ -94,6 +98,7 @@ class Life:
         self.record = support.record(gamma=1)
         self.peers = Peers(self.record, hot=1)
         self.peers.running = 1
+        self.peers.now = LAST
         self.counters = set()
         self.reports = {}  # start -> the bytes of its reports
         self.boots = 0
@@ -109,7 +114,7 @@ class Life:
         seed = bytes((self.boots,))
         clock = support.ManualClock()
         try:
-            readings = {START + i * PERIOD: 500 + self.boots for i in range(20)}
+            readings = {LAST + i * PERIOD: 500 + self.boots for i in range(20)}
             storage = FileStorage(FOLDER)
             meter, _, _ = make_meter(self.record, storage, readings, clock, seed)
             for _ in range(0, seconds, 300):
@@ -119,6 +124,7 @@ class Life:
                 if self.flash.dead:  # littlefs may turn Cut into an OSError of its own
                     return True
             self.state, self.refused = meter.state, meter.refused
+            self.day = Seeds(storage).day
             return False
         except Cut:
             return True
@@ -154,7 +160,8 @@ def test_no_power_cut_in_any_write_spoils_a_meter():
         cuts += was_cut
         life.run(-1, 2 * PERIOD + 600)  # the power is back: it must start, and work
         assert life.state == "prepared" and life.refused == {}, (cut, life.state, life.refused)
-        assert max(life.reports) >= START + PERIOD, life.reports
+        assert max(life.reports) >= LAST + PERIOD, life.reports
+        assert life.day == LAST // 86400 + 1  # of the seeds
         reported += len(life.reports)
         if not was_cut:
             break
@@ -196,16 +203,21 @@ def fill():
         write_until_full("small%d" % number)
 
 
-def test_a_really_full_flash_is_counted_and_emptied_again():
-    if LITTLEFS is None:
-        return
+class Unprepared(FileStorage):
+    """Nothing is got ready for the report."""
+
+    def prepare(self, name):
+        pass
+
+
+def fill_and_empty(storage):
+    """(starts of the reports, first ABSENT) of a meter whose flash is full for a period from START on."""
     format()
     flash = Flash()
     mount(flash)
     try:
         record = support.record(gamma=1)
         peers = Peers(record, hot=1)
-        storage = FileStorage(FOLDER)
         readings = {START + i * PERIOD: 7 for i in range(9)}
         meter, _, clock = make_meter(record, storage, readings)
         drive(meter, peers)
@@ -215,22 +227,29 @@ def test_a_really_full_flash_is_counted_and_emptied_again():
         for _ in range(60):
             clock.value += 1000
             drive(meter, peers)
-        full = "flash" in meter.refused
-        assert full and peers.reports == []  # not stored, so not sent
-        assert peers.absent[0] == (START, wire.OTHER)
+        assert "flash" in meter.refused
         before = [storage.read(name) for name in FRESH]
         assert len(before) == 2  # what was there can be read
         os.remove(FOLDER + "/filler")
-        peers.now += PERIOD
-        for _ in range(60):
-            clock.value += 1000
-            drive(meter, peers)
-        peers.now += PERIOD
-        clock.value += 1000
-        drive(meter, peers)
-        assert [start for start, _ in peers.reports] == [START + 2 * PERIOD]
+        for _ in range(2):
+            peers.now += PERIOD
+            for _ in range(60):
+                clock.value += 1000
+                drive(meter, peers)
+        return [start for start, _ in peers.reports], peers.absent[0]
     finally:
+        flash.dead = True
         vfs.umount(FOLDER)
+
+
+def test_a_really_full_flash_is_counted_and_emptied_again():
+    if LITTLEFS is None:
+        return
+    starts, absent = fill_and_empty(Unprepared(FOLDER))
+    assert starts == [START + 2 * PERIOD] and absent == (START, wire.OTHER)  # not stored, not sent
+    starts, absent = fill_and_empty(FileStorage(FOLDER))
+    assert starts == [START, START + 2 * PERIOD]  # the room was there already
+    assert absent == (START + PERIOD, wire.OTHER)
 
 
 def test_every_entry_of_a_table_is_read_right_after_every_other():

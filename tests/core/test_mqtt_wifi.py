@@ -11,7 +11,9 @@ class Wlan:
         self.joined = self.broken = False
 
     def active(self, on):
-        self.asked.append("on")
+        self.asked.append("on" if on else "off")
+        if self.broken:
+            raise OSError("no answer from the chip")
 
     def config(self, **settings):
         self.asked.append("config")
@@ -89,6 +91,153 @@ def test_a_radio_that_raises():
     assert wifi.joins > 1
     wifi._wlan.joined = True
     assert wifi.ready()
+
+
+def test_a_radio_that_says_it_is_joined_and_carries_nothing():
+    wifi, clock = make()
+    wifi.off()  # before it was ever on
+    clock.now += 1000
+    wifi.ready()
+    radio = wifi._wlan
+    radio.joined = True
+    assert wifi.ready()
+    wifi.off()
+    assert radio.asked[-1] == "off" and wifi.offs == 2
+    clock.now += 999
+    assert not wifi.ready() and radio.asked[-1] == "off"
+    radio.joined = False
+    clock.now += 1
+    assert not wifi.ready()
+    assert [word for word in radio.asked if word != "config"][-2:] == ["on", "leave"]
+    clock.now += 1000
+    assert not wifi.ready() and radio.asked[-1] == "join street"
+    radio.joined = True
+    assert wifi.ready()
+    radio.joined, radio.broken = False, True
+    for _ in range(40):  # nor does switching it help: still nothing is raised
+        wifi.off()
+        for _ in range(3):
+            clock.now += 1000
+            assert not wifi.ready()
+    radio.joined, radio.broken = True, False
+    assert wifi.ready()
+
+
+class Socket:
+    """As SecureSocket: a network that lets nothing through, until `opens`."""
+
+    opens = False
+    unsent = False
+
+    def __init__(self, *_):
+        self.is_open = False
+
+    def open(self):
+        self.is_open = True
+
+    def connected(self):
+        return Socket.opens
+
+    def read(self, steady):
+        return None
+
+    def write(self, data, steady):
+        return b""
+
+    def wait(self, ms):
+        Clock.now += ms
+
+    def close(self):
+        self.is_open = False
+
+
+class Package:
+    number = 3
+
+    class record:
+        fleet = bytes(8)
+
+
+class Radio:
+    joins = offs = 0
+    sees = True
+
+    def ready(self):
+        return Radio.sees
+
+    def off(self):
+        self.offs += 1
+
+
+def mqtt_link(**settings):
+    from wattveil_meter.links import mqtt
+
+    kept = mqtt.trusting, mqtt.SecureSocket
+    mqtt.trusting, mqtt.SecureSocket = (lambda *_: None), Socket
+    try:
+        config = dict(settings, host="h", ca="c", cert="c", key="k")
+        link = mqtt.MqttLink(config, Package, Clock())
+    finally:
+        mqtt.trusting, mqtt.SecureSocket = kept
+    link._wifi = Radio()
+    return link
+
+
+def spend(link, ms):
+    end = Clock.now + ms
+    while Clock.now < end:
+        link.read(0)
+        Clock.now += 3000
+
+
+def test_silence_is_met_with_more_and_more():
+    Socket.opens, Radio.sees = False, True
+    link = mqtt_link()
+    spend(link, 590000)
+    assert link.outages["connect"] > 5 and link._wifi.offs == 0  # connects again and again
+    spend(link, 50000)
+    assert link._wifi.offs == 1
+    spend(link, 5 * 600000)
+    assert 5 <= link._wifi.offs <= 6 and not link.wedged  # an attempt under way is not cut short
+    spend(link, 5 * 3600000)
+    assert link.wedged  # after 6 hours, whether Wi-Fi claims to be joined
+    Radio.sees = False
+    offs = link._wifi.offs
+    spend(link, 700000)
+    assert link.wedged and link._wifi.offs > offs  # or not
+    Socket.opens = Radio.sees = True  # a sign of life, though the broker never says a word
+    spend(link, 700000)
+    offs = link._wifi.offs
+    assert not link.wedged and link.outages["slow"]
+    spend(link, 3600000)
+    assert not link.wedged and link._wifi.offs == offs
+    Socket.opens = False
+
+
+def test_a_driver_that_raises_is_an_outage():
+    link = mqtt_link()
+
+    def connected():
+        raise OSError("out of sockets")
+
+    link._socket.connected = connected
+    spend(link, 60000)
+    assert link.outages == {"socket": link.outages["socket"]} and not link._socket.is_open
+
+
+def test_reset_can_be_ruled_out():
+    Socket.opens = False
+    link = mqtt_link(reset_h=0)
+    spend(link, 8 * 3600000)
+    assert not link.wedged and link._wifi.offs > 40
+    for hours in (-1, 169):
+        try:
+            mqtt_link(reset_h=hours)
+        except ValueError as error:
+            message = str(error)
+        else:
+            message = "taken"
+        assert message == "link: reset_h must be 0 to 168"
 
 
 def test_settings():

@@ -7,7 +7,7 @@ from wattveil_meter.sensors import make, take
 from wattveil_meter.sensors.intervals import FILE, Intervals, late_s
 from wattveil_meter.sensors.replay import Replay
 from wattveil_meter.sensors.simulated import Simulated
-from wattveil_meter.store import Damaged
+from wattveil_meter.store import Damaged, Missing
 
 PERIOD = 900
 T0 = 1767636000  # on the grid
@@ -75,6 +75,8 @@ class Flash:
 
     def read(self, name):
         if name not in self.files:
+            raise Missing(name)
+        if self.files[name] is None:
             raise Damaged(name)
         return self.files[name]
 
@@ -289,10 +291,10 @@ def test_flash_is_written_96_times_a_day_at_most_and_may_fail():
     bench.run(86400, 5000)
     assert bench.flash.writes == 96
     bench.flash.full = True
-    bench.to(86400 + 2 * PERIOD)
+    bench.to(86400 + 2 * PERIOD + 10)
     assert bench.sensor.faults == {"storage": 3}
     assert bench.sensor.energy(T0 + 86400 + PERIOD, PERIOD) == 0
-    for stored in (b"", pack(b"\0", b"", b""), pack(uint(1), uint(2))):
+    for stored in (None, b"", pack(b"\0", b"", b""), pack(uint(1), uint(2))):
         flash = Flash()
         flash.files[FILE] = stored
         assert Bench(flash=flash).sensor.faults == {"state": 1}

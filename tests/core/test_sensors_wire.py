@@ -114,12 +114,36 @@ def test_a_register_that_was_reset_goes_on():
     source.follow(0, 5000, 700)
     assert source.read() == (5000, 700) and source.gaps == 0
     source.follow(1, 6000, 700)
-    source.follow(2, 100, 700)  # exchanged, or reset
-    assert source.read() == (6000, 700) and source.gaps == 1
+    source.follow(2, 100, 700)  # exchanged, or reset, if the next one says so too
+    assert source.read() == (6000, 700) and source.gaps == 0
     source.follow(3, 350, 701)
     assert (
         source.read() == (6250, 701) and source.gaps == 1 and source.faults == {"register_back": 1}
     )
+    source.follow(1000, 900000350, 701)  # another exchange, for one that had counted more
+    source.follow(2000, 900000450, 701)
+    assert source.read() == (6350, 701) and source.gaps == 2
+    assert source.faults == {"register_back": 1, "register_jump": 1}
+
+
+def test_damage_in_one_telegram_moves_no_register():
+    """Without a CRC a digit may flip, or a line be missing: a tariff, or all of export."""
+    source = Follow(30000)
+    source.follow(0, 5000000, 700000)
+    ms = 0
+    for wrong in ((9005000000, 700000), (5000000, 0), (2000000, 700000), (5000000, 70000000)):
+        source.follow(ms + 10000, *wrong)
+        assert source.read() == (5000000, 700000)
+        ms = source.now = ms + 20000
+        source.follow(ms, 5000000, 700000)
+        assert source.read() == (5000000, 700000) and source.gaps == 0
+    source.follow(90000, 9005000000, 700000)
+    source.follow(100000, 5000, 700000)  # two that do not agree
+    source.follow(110000, 5300000, 700100)
+    assert source.read() == (5300000, 700100) and source.gaps == 0
+    assert source.faults == {"register_back": 3, "register_jump": 3}
+    source.follow(24 * 3600000, 305300000, 700100)  # a day with the cable out: 300 kWh can be
+    assert source.read()[0] == 305300000 and source.gaps == 0
 
 
 # --- P1

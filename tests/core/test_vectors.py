@@ -6,12 +6,14 @@ Only what a meter computes is checked here; `wattveil vectors check` checks all 
 
 from binascii import unhexlify
 
-from vectorfile import by_name, good_and_bad, load, malformed, reason
+from vectorfile import by_name, finish, good_and_bad, load, malformed, reason
 from wattveil_meter import masks, wire
 from wattveil_meter.drbg import Drbg
 from wattveil_meter.fields import pack, read_uint, uint, unpack
 from wattveil_meter.noise import make_sampler
 from wattveil_meter.record import FIELDS, Record
+from wattveil_meter.seeds import Seeds, record_of
+from wattveil_meter.store import MemoryStorage
 
 
 def test_fields():
@@ -98,6 +100,24 @@ def test_prf():
         assert masks.mask_u(*args) == int(vector["u"], 16)
         assert masks.mask_k(*args) == int(vector["k"], 16)
         assert masks.mask_v(*args) == int(vector["v"], 16)
+
+
+def test_ratchet():
+    for vector in load("ratchet"):
+        record = Record.parse(unhexlify(vector["record"]))
+        seed = unhexlify(vector["seed"])  # the dealer's, and here the centre's too
+        storage = MemoryStorage({"seeds.bin": record_of(vector["day"], seed, seed)})
+        good, bad = good_and_bad(vector["operations"])
+        for operation in good:
+            seeds, start = Seeds(storage), operation["start"]
+            dealer, center = finish(seeds.of(start // 86400))
+            assert dealer == center == unhexlify(operation["day_seed"])
+            assert masks.mask_u(record, dealer, start) == int(operation["u"], 16)
+            assert masks.mask_k(record, dealer, start) == int(operation["k"], 16)
+            assert masks.mask_v(record, center, start) == int(operation["v"], 16)
+        for operation in bad:
+            assert operation["reason"] == "expired"
+            assert finish(Seeds(storage).of(operation["start"] // 86400)) is None
 
 
 def test_drbg():

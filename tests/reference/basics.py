@@ -187,6 +187,15 @@ def prf(p: Params, seed: bytes, label: bytes, start: int, size: int) -> bytes:
     return out[:size]
 
 
+def seed_of(day: int, seed: bytes, wanted: int) -> bytes:
+    """The seed of a UTC day, from that of an earlier one (or the same)."""
+    if wanted < day:
+        raise Bad("expired")
+    for index in range(day, wanted):
+        seed = mac(seed, fields(b"wattveil next", le(index, 4)))
+    return seed
+
+
 def mask_u(p: Params, seed: bytes, start: int) -> int:
     return num(prf(p, seed, b"u", start, p.nb + 10)) % p.n
 

@@ -1,4 +1,6 @@
-"""Makes the vectors of what ciphertexts are made of: prf, group, table, noise and drbg.json."""
+"""Makes the vectors of what ciphertexts are made of: prf, ratchet, group, table, noise and
+drbg.json.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +50,38 @@ def make_prf() -> list[Json]:
                 "v": hx(basics.mask_v(p, seed, start)),
             }
         )
+    return out
+
+
+def make_ratchet() -> list[Json]:
+    """One seed, and the periods of its day, of later ones and of the day before."""
+    p, day, out = record(512), START // 86400, []
+    for name, days in (
+        ("its own day", [0]),
+        ("several days", [1, 2, 3, 4, 7]),
+        ("a year", [366]),
+        ("days that are gone", [-1, -366]),
+    ):
+        seed, operations = rnd(f"ratchet {name}", 32), []
+        for step in days:
+            for start in ((day + step) * 86400, (day + step + 1) * 86400 - 1800):
+
+                def made(start: int = start, seed: bytes = seed) -> bytes:
+                    return basics.seed_of(day, seed, start // 86400)
+
+                operation: Json = {"do": "masks", "start": start}
+                if step < 0:
+                    operations.append(refused(operation, "expired", made))
+                    continue
+                ours = made()
+                masks = {
+                    "u": hx(basics.mask_u(p, ours, start)),
+                    "k": hx(basics.mask_k(p, ours, start)),
+                    "v": hx(basics.mask_v(p, ours, start)),
+                }
+                operations.append(done(operation, day_seed=ours.hex(), **masks))
+        vector = {"name": name, "record": p.raw.hex(), "day": day, "seed": seed.hex()}
+        out.append({**guarded(vector), "operations": operations})
     return out
 
 

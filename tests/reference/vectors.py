@@ -21,6 +21,7 @@ FILES: dict[str, Callable[[], list[Json]]] = {
     "group": make_cipher.make_group,
     "noise": make_cipher.make_noise,
     "prf": make_cipher.make_prf,
+    "ratchet": make_cipher.make_ratchet,
     "record": make_record.make_record,
     "registration": make_period.make_registration,
     "slot": make_period.make_slot,

@@ -32,7 +32,7 @@ from wattveil_meter.wire import SERIAL_LIMIT
 HOST = "localhost"  # the name in a private broker's certificate
 ADDRESS = "127.0.0.1"
 AMQTT = "amqtt"  # a broker in Python; see amqtt_broker.py
-START_S = 15.0  # for mosquitto to listen
+START_S = 60.0  # to listen; on a busy machine, for one that ends by itself is noticed at once
 STOP_S = 5.0
 _ITERATIONS = 101  # mosquitto's own; our passwords are 32 random bytes and need no stretching
 _WHERE = os.pathsep.join(("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"))
@@ -209,7 +209,7 @@ class Broker:
         self._program = program or find_broker()
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="wattveil-broker-"))
         try:
             server = access.authority.server([HOST, ADDRESS])
@@ -293,10 +293,16 @@ def _unprivileged() -> pwd.struct_passwd | None:
     raise BrokerFailed("no user mosquitto or nobody to run the broker as: do not start it as root")
 
 
-def _free_port() -> int:
-    with socket.create_server((ADDRESS, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+def free_port() -> int:
+    """A port of the loopback interface that is free, for a server that is about to be started.
+
+    Below those that the kernel hands out by itself (Linux: from 32768 on): one of these could be
+    anybody's connection by the time the server asks for it, or while it restarts.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with contextlib.suppress(OSError), socket.create_server((ADDRESS, port)):
+            return port
 
 
 def _listens(port: int) -> bool:

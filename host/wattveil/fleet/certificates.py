@@ -50,10 +50,10 @@ class Authority:
         self._key = key
 
     @classmethod
-    def create(cls, fleet: bytes) -> Authority:
-        """A new one for the fleet with this id."""
+    def create(cls, fleet: bytes, what: str = "fleet") -> Authority:
+        """A new one for the fleet (or what else) with this id."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = _name(f"wattveil fleet {fleet.hex()}")
+        name = _name(f"wattveil {what} {fleet.hex()}")
         builder = _builder(name, name, key.public_key(), AUTHORITY_DAYS)
         builder = builder.add_extension(x509.BasicConstraints(True, 0), True)
         builder = builder.add_extension(_usage(key_cert_sign=True, crl_sign=True), True)
@@ -94,11 +94,16 @@ class Authority:
                 names.append(x509.IPAddress(ipaddress.ip_address(host)))
             except ValueError:
                 names.append(x509.DNSName(host))
-        return self._issue(hosts[0], ExtendedKeyUsageOID.SERVER_AUTH, days, names)
+        return self._issue(hosts[0], [ExtendedKeyUsageOID.SERVER_AUTH], days, names)
 
     def device(self, name: str, days: int = AUTHORITY_DAYS) -> Issued:
         """For a client, whose user name at the broker it carries as common name."""
-        return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, days, [])
+        return self._issue(name, [ExtendedKeyUsageOID.CLIENT_AUTH], days, [])
+
+    def node(self, name: str, days: int = SERVER_DAYS) -> Issued:
+        """For a program that is client and server among its like."""
+        both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        return self._issue(name, both, days, [x509.DNSName(name)])
 
     def revocations(self, serials: Sequence[int]) -> bytes:
         """The list of certificates that are trusted no more, as PEM; good as long as ours is."""
@@ -114,7 +119,7 @@ class Authority:
     def _issue(
         self,
         subject: str,
-        purpose: x509.ObjectIdentifier,
+        purposes: Sequence[x509.ObjectIdentifier],
         days: int,
         names: Sequence[x509.GeneralName],
     ) -> Issued:
@@ -123,7 +128,7 @@ class Authority:
         builder = _builder(_name(subject), issuer, key.public_key(), days)
         builder = builder.add_extension(x509.BasicConstraints(False, None), True)
         builder = builder.add_extension(_usage(digital_signature=True), True)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), False)
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = builder.add_extension(authority, False)
         if names:

@@ -18,7 +18,7 @@ import termios
 import threading
 import tty
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from wattveil.fleet.runtime import RuntimeMissing
 
@@ -103,6 +103,7 @@ class PicoEmulator:
     folder: takes flash.bin, the board's flash (kept from one start to the next; firmware newer than
     the one in it is written over the old one, files stay), and log.txt.
     uf2, bootrom: see `find_images`, the default. emulator: see `find_emulator`, the default.
+    bench: what its pins are connected to (pico/chip.mjs, class Chip), nothing by default.
 
     Like a board on a serial adapter, the port stays over `kill` (the power is cut, in the middle of
     whatever it did) and `restart`. The process ends with this one: its terminal hangs up.
@@ -115,6 +116,7 @@ class PicoEmulator:
         bootrom: Path | None = None,
         *,
         emulator: Path | None = None,
+        bench: dict[str, Any] | None = None,
     ) -> None:
         if uf2 is None or bootrom is None:
             found = find_images()
@@ -125,6 +127,7 @@ class PicoEmulator:
         self._command = ["node", str(_BRIDGE), "--emulator", str(emulator or find_emulator())]
         self._command += ["--uf2", str(uf2), "--bootrom", str(bootrom)]
         self._command += ["--flash", str(self.folder / "flash.bin")]
+        self._command += ["--bench", json.dumps(bench or {})]
         # Raw before anyone writes: a terminal that echoes would send the host its own bytes back.
         self._master, self._slave = os.openpty()  # the slave stays open here: no hang-up between
         tty.setraw(self._slave)  # the host's closing and opening the port

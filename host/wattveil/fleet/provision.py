@@ -8,7 +8,6 @@ again (PROTOCOL.md, "Roles"). The layout is in PROTOCOL.md, "Provisioning files"
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import secrets
@@ -19,50 +18,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from wattveil.fleet.packages import (
+    BEGUN,
+    SECRET_BYTES,
+    SEEDS_BIN,
+    TABLES,
+    MeterKeys,
+    MeterPackage,
+    MeterSeeds,
+    load_package,
+    replace,
+    write_new,
+)
 from wattveil.fleet.settings import FleetSettings, exact, sorted_roster
 from wattveil.fleet.tables import Tables, digests, fleet_tables
 from wattveil.paillier.keyfile import save_private
 from wattveil.paillier.keys import PrivateKey, PublicKey, generate
 from wattveil.paillier.tables import FORM_UNIT_PAIR
-from wattveil.roles.folders import load_json, load_record
-from wattveil_meter.fields import pack, uint
-from wattveil_meter.package import Package
+from wattveil.privacy import subjects
+from wattveil.privacy.ledger import Limits
+from wattveil.roles.folders import SEEDS, load_json, load_record
+from wattveil.roles.seeds import Seed, day_of
+from wattveil_meter.fields import pack
 from wattveil_meter.record import Record
-from wattveil_meter.store import FRESH, checked
 
-METER_MAGIC = b"wattveil meter 1"
-SECRET_BYTES = 32
 FLEET_BYTES = 8
 ROLES = ("center", "cloud", "dealer")
-TABLES = ("h.tab", "s.tab")
-BEGUN = {name: checked(value) for name, value in FRESH.items()}  # counters of keys never used
-_PUBLIC = (*TABLES, "record.bin", "config.json")
-
-
-@dataclass(frozen=True)
-class MeterPackage:
-    """What one meter gets: files by name. They hold its secrets, so `repr` does not show them."""
-
-    id: str
-    number: int
-    files: Mapping[str, bytes] = field(repr=False)
-
-    def tables(self) -> dict[str, BinaryIO]:
-        """The comb tables as files, for a meter that lives in this process."""
-        files = {name: data for name, data in self.files.items() if name.endswith(".tab")}
-        return {name[0]: io.BytesIO(data) for name, data in files.items()}
-
-    def in_form(self, tables: Tables) -> MeterPackage:
-        """The same meter with the fleet's tables in another kernel's form."""
-        return MeterPackage(self.id, self.number, {**self.files, **tables})
-
-    def write(self, folder: Path) -> None:
-        """Write the files into a folder (made if need be, mode 0700); those with secrets 0600."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name, data in self.files.items():
-            _write(folder / name, data, 0o644 if name in _PUBLIC else 0o600)
 
 
 @dataclass(frozen=True)
@@ -87,51 +70,6 @@ class Fleet:
         return self.root / "meters" / meter_id
 
 
-@dataclass(frozen=True, repr=False)
-class MeterKeys:
-    """The secrets of one meter, and the UTC day index its seeds are from."""
-
-    link: bytes
-    registration: bytes
-    dealer_seed: bytes
-    center_seed: bytes
-    drbg: bytes
-    day: int
-
-    @classmethod
-    def draw(cls, day: int | None = None) -> MeterKeys:
-        """Fresh ones; day: default today."""
-        day = int(time.time()) // 86_400 if day is None else day
-        link, registration, dealer, center, drbg = (
-            secrets.token_bytes(SECRET_BYTES) for _ in range(5)
-        )
-        return cls(link, registration, dealer, center, drbg, day)
-
-    @classmethod
-    def read(cls, package: MeterPackage) -> MeterKeys:
-        """Those in a meter's package."""
-        held = Package(package.files["record.bin"], package.files["meter.bin"])
-        day, dealer_seed = held.dealer_seed
-        keys = (held.link_key, held.registration_key, dealer_seed, held.center_seed[1])
-        return cls(*keys, held.drbg_secret, day)
-
-    def meter_bin(self, name: str, number: int) -> bytes:
-        """The file meter.bin (PROTOCOL.md, A)."""
-        identity = (METER_MAGIC, name.encode(), uint(number), self.link, self.registration)
-        seeds = (uint(self.day), self.dealer_seed, uint(self.day), self.center_seed)
-        return bytes(pack(*identity, *seeds, self.drbg))
-
-    def entry(self, role: str) -> dict[str, str | int]:
-        """What a role holds of them, in its meters.json."""
-        if role == "cloud":
-            return {"link_key": self.link.hex()}
-        seed = self.dealer_seed if role == "dealer" else self.center_seed
-        held: dict[str, str | int] = {"day": self.day, "seed": seed.hex()}
-        if role == "center":
-            held["registration_key"] = self.registration.hex()
-        return held
-
-
 def provision(
     root: Path,
     key: PrivateKey | None,
@@ -141,23 +79,29 @@ def provision(
     emulated: bool = False,
     day: int | None = None,
     progress: Callable[[int], None] | None = None,
+    limits: Limits | None = None,
 ) -> Fleet:
     """Make a new fleet in `root`, which must not exist or be empty; all of it or nothing.
 
     key: the centre's; None makes a new one of `settings.bits` (`progress` as in keys.generate).
     ids: of the meters, in any order. emulated: meters of this process: their folders are not
-    written, the packages only returned. day: UTC day index of the seeds, default today. ValueError
-    for settings or ids that cannot be, FileExistsError, OSError.
+    written, the packages only returned. day: first UTC day the seeds serve, default that of the period under
+    way. limits: of epsilon, for the centre. ValueError for settings or ids that cannot be,
+    FileExistsError, OSError.
     """
     root = Path(root)
     roster = sorted_roster(ids)
     settings.check(len(roster))
     check_empty(root)
     key = generate(settings.bits, progress) if key is None else key
+    day = settings.day(time.time()) if day is None else day
     keys = {name: MeterKeys.draw(day) for name in roster}
     fleet = make_fleet(root, key, secrets.token_bytes(FLEET_BYTES), keys, settings)
     with new_folder(root) as work:
         write_roles(work, key, fleet, keys)
+        if limits is not None and limits != Limits():
+            table = {name: text for name, text in limits.text().items() if text}
+            write_new(work / "center" / "limits.json", _json(table), 0o600)
         if not emulated:
             write_meters(work / "meters", fleet.meters)
     return fleet
@@ -190,9 +134,7 @@ def make_fleet(
         **BEGUN,
     }
     meters = {
-        name: MeterPackage(
-            name, number, shared | {"meter.bin": keys[name].meter_bin(name, number)}
-        )
+        name: MeterPackage(name, number, shared | keys[name].files(name, number))
         for number, name in enumerate(roster, start=1)
     }
     return Fleet(root, record, roster, meters, tables)
@@ -221,19 +163,23 @@ def rekey(root: Path, meter_id: str) -> None:
     paths = {role: root / role / "meters.json" for role in ROLES}
     if missing := [str(p) for p in (folder / "meter.bin", *paths.values()) if not p.exists()]:
         raise ValueError(f"new keys for {meter_id!r} change what is not here: {missing[0]}")
-    package, keys = load_package(folder), MeterKeys.draw()
+    package = load_package(folder)
+    record = Record.parse(package.files["record.bin"])
+    keys = MeterKeys.draw(day_of(record.start_of(int(time.time()))))
     for role, path in paths.items():
         table = json.loads(path.read_text())
         table[meter_id] = keys.entry(role)
         replace(path, _json(table))
-    for name, data in BEGUN.items():
+    files = {**BEGUN, **keys.files(meter_id, package.number)}
+    for name, data in sorted(files.items(), key=lambda item: item[0] == "meter.bin"):  # it last
         replace(folder / name, data)
-    replace(folder / "meter.bin", keys.meter_bin(meter_id, package.number))
 
 
 def check_registered(root: Path, package: MeterPackage) -> tuple[str, ...]:
     """The roles whose folders are here and know this meter by these keys; ValueError if one differs."""
-    keys, known = MeterKeys.read(package), []
+    keys, known = MeterKeys.read(package.files), []
+    path = root / "meters" / package.id / SEEDS_BIN
+    seeds = MeterSeeds.read(path.read_bytes()) if path.exists() else None  # else on its board
     for role in ROLES:
         folder = root / role
         if not (folder / "meters.json").exists():
@@ -245,13 +191,21 @@ def check_registered(root: Path, package: MeterPackage) -> tuple[str, ...]:
             or roster.index(package.id) + 1 != package.number
         ):
             raise ValueError(f"{folder}: has another record than meter {package.id!r}")
-        if table.get(package.id) != keys.entry(role):
+        entry = dict(table.get(package.id, {}))
+        held = Seed.read(entry) or Seed.read(_seeds(folder).get(package.id, {}))
+        entry = {name: value for name, value in entry.items() if name not in ("day", "seed")}
+        same = seeds is None or held is None or seeds.of(role).agrees(held)
+        if entry != keys.entry(role) or not same:
             raise ValueError(
                 f"{folder}: does not know meter {package.id!r} by the keys in its folder: draw new"
                 " ones with --rekey"
             )
         known.append(role)
     return tuple(known)
+
+
+def _seeds(folder: Path) -> dict[str, Any]:
+    return load_json(folder / SEEDS) if (folder / SEEDS).exists() else {}
 
 
 def load_fleet(root: Path) -> Fleet:
@@ -266,15 +220,6 @@ def load_fleet(root: Path) -> Fleet:
         if (folder / "meter.bin").exists()
     }
     return Fleet(root, record, roster, meters)
-
-
-def load_package(folder: Path) -> MeterPackage:
-    """The package of one meter's folder; what the meter itself wrote there is left out. Malformed."""
-    names = ["record.bin", "config.json", "meter.bin"]
-    names += [name for name in TABLES if (folder / name).exists()]
-    files = {name: (folder / name).read_bytes() for name in names}
-    held = Package(files["record.bin"], files["meter.bin"])
-    return MeterPackage(held.id.decode(), held.number, files)
 
 
 def _record(
@@ -326,12 +271,13 @@ def write_roles(root: Path, key: PrivateKey, fleet: Fleet, keys: Mapping[str, Me
     for role in ROLES:
         folder = root / role
         folder.mkdir(mode=0o700)
-        _write(folder / "record.bin", fleet.record.raw, 0o644)
-        _write(folder / "roster.json", _json({"meters": list(fleet.roster)}), 0o644)
-        _write(folder / "links.json", _json(links[role]), 0o600)
+        write_new(folder / "record.bin", fleet.record.raw, 0o644)
+        write_new(folder / "roster.json", _json({"meters": list(fleet.roster)}), 0o644)
+        write_new(folder / "links.json", _json(links[role]), 0o600)
         table = {name: keys[name].entry(role) for name in fleet.roster}
-        _write(folder / "meters.json", _json(table), 0o600)
+        write_new(folder / "meters.json", _json(table), 0o600)
     save_private(key, root / "center" / "key.json")
+    write_new(root / "center" / subjects.FILE, secrets.token_bytes(subjects.KEY_BYTES), 0o600)
 
 
 def write_meters(root: Path, meters: Mapping[str, MeterPackage]) -> None:
@@ -355,17 +301,3 @@ def write_meters(root: Path, meters: Mapping[str, MeterPackage]) -> None:
 
 def _json(value: object) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Put a new file with secrets (mode 0600) in a file's place; nobody sees half of it."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    _write(temporary, data, 0o600)
-    os.replace(temporary, path)
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Write a new file that never has wider access than `mode`; FileExistsError."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(data)

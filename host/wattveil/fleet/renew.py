@@ -9,21 +9,22 @@ record's fingerprint is in each.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from wattveil import sealed
+from wattveil.fleet.packages import LIVING, MeterKeys, load_package
 from wattveil.fleet.provision import (
-    BEGUN,
     ROLES,
     Fleet,
-    MeterKeys,
     check_empty,
-    load_package,
     make_fleet,
     new_folder,
     write_meters,
@@ -33,12 +34,14 @@ from wattveil.fleet.settings import Exact, FleetSettings, sorted_roster
 from wattveil.fleet.tables import table_set
 from wattveil.paillier.keyfile import load_private
 from wattveil.paillier.keys import PrivateKey
-from wattveil.roles.folders import CONTINUES, load_record
+from wattveil.privacy import subjects
+from wattveil.roles.folders import CONTINUES, SEEDS, load_json, load_record
+from wattveil.roles.seeds import Seed
 from wattveil.store import Store
 from wattveil_meter.record import Record
 
 STORE = "state.db"
-_KEPT = ("limits.json",)  # of a role's folder, when it is there
+_KEPT = ("limits.json", subjects.FILE)  # of a role's folder, when it is there
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,14 @@ def renew(
     roster: Sequence[str] | None = None,
     key: PrivateKey | None = None,
     quorum: Exact | None = None,
+    day: int | None = None,
 ) -> Renewed:
     """Make the folder `new` for the fleet in `old`; its roles must be stopped. All of it or nothing.
 
     roster: all ids from now on, None for the same. key: a new Paillier key, None for the same. quorum:
     share of the new roster, default the old count's share of the old roster. A meter whose folder is
-    not in `old` gets new keys, like one that joins. ValueError, FileExistsError, StoreError.
+    not in `old` gets new keys, like one that joins. day: first UTC day of new seeds, default that of the
+    period under way. ValueError, FileExistsError, StoreError.
     """
     _, before = load_record(old / "cloud")
     record: Any = Record.parse((old / "cloud" / "record.bin").read_bytes())
@@ -87,14 +92,18 @@ def renew(
         key = load_private(old / "center" / "key.json")
     held = {name: old / "meters" / name for name in ids}
     stayed = tuple(n for n in ids if n in before and (held[n] / "meter.bin").exists())
+    day = settings.day(time.time()) if day is None else day
     keys = {
-        name: MeterKeys.read(load_package(held[name])) if name in stayed else MeterKeys.draw()
+        name: MeterKeys.read(load_package(held[name]).files)
+        if name in stayed
+        else MeterKeys.draw(day)
         for name in ids
     }
     fleet = make_fleet(new, key, record.fleet, keys, settings)
     with new_folder(new) as work:
         write_roles(work, key, fleet, keys)
         write_meters(work / "meters", fleet.meters)
+        _carry_seeds(old, work, stayed)
         moves = _moves(old, work, stayed)
         _move(moves, old)
     stores = tuple(role for role in ROLES if (new / role / STORE).exists())
@@ -120,8 +129,21 @@ def _settings(record: Any) -> FleetSettings:
     )
 
 
+def _carry_seeds(old: Path, work: Path, stayed: Sequence[str]) -> None:
+    """What provisioning brought a role that has not started since."""
+    for role in ROLES:
+        if not (old / role / "meters.json").exists():
+            continue
+        before, path = load_json(old / role / "meters.json"), work / role / "meters.json"
+        table = load_json(path)
+        for name in stayed:
+            if seed := Seed.read(before[name]):
+                table[name] |= seed.entry()
+        sealed.replace(path, (json.dumps(table, indent=1) + "\n").encode())
+
+
 def _moves(old: Path, work: Path, stayed: Sequence[str]) -> list[tuple[Path, Path]]:
-    """What is in one place only: the roles' stores, and counters that have not gone to a board."""
+    """What is in one place only: the roles' stores and seeds, and what a meter without board keeps."""
     moves = []
     for role in ROLES:
         (work / role / CONTINUES).touch(0o600)
@@ -131,9 +153,11 @@ def _moves(old: Path, work: Path, stayed: Sequence[str]) -> list[tuple[Path, Pat
         if (old / role / STORE).exists():
             Store(old / role / STORE).close()  # StoreError while its role runs; ends the log
             moves.append((old / role / STORE, work / role / STORE))
+        if (old / role / SEEDS).exists():
+            moves.append((old / role / SEEDS, work / role / SEEDS))
     for name in stayed:
-        for file in BEGUN:
-            (work / "meters" / name / file).unlink()
+        for file in LIVING:
+            (work / "meters" / name / file).unlink(missing_ok=True)
             if (old / "meters" / name / file).exists():
                 moves.append((old / "meters" / name / file, work / "meters" / name / file))
     return moves

@@ -97,6 +97,10 @@ class FleetSettings:
         epsilon = exact(self.epsilon, "epsilon")
         return int(noise.offset(epsilon.numerator, epsilon.denominator, self.delta))
 
+    def day(self, now: float) -> int:
+        """UTC day index of the period that is under way at `now` (UTC s): the first for new seeds."""
+        return (int(now) - (int(now) - self.phase_s) % self.period_s) // 86_400
+
     def check(self, roster: int) -> int:
         """Q for a roster of this many meters; ValueError says which setting is impossible."""
         for name, value, allowed in (

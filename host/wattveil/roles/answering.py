@@ -17,6 +17,7 @@ from wattveil.roles.common import (
 )
 from wattveil.roles.effects import Debit, Effect, Save, Send
 from wattveil.roles.revoked import Revoked
+from wattveil.roles.seeds import Seeds, Steady, expired
 from wattveil_meter.fields import Malformed
 from wattveil_meter.wire import CLOUD, ERROR, ROLE_LIMIT, Channel, Message, Refused
 
@@ -35,16 +36,19 @@ class Answering:
         self,
         record: Record,
         roster: tuple[str, ...],
+        seeds: Seeds,
         link_key: bytes,
         number: int,
         boot: int,
         clock: Clock,
     ) -> None:
         self.record = record
+        self.seeds = seeds
         self.revoked = Revoked(roster)
         self.clock = clock
         self.boot = boot
         self.refusals = Refusals(self.name, clock)
+        self._steady = Steady(clock)
         self.floor = -1  # periods that start up to here are refused: a backup was restored
         self._key = counter_key(link_key)
         self._stored_boot = 0
@@ -53,7 +57,8 @@ class Answering:
         )
 
     def restore(self, load: Load) -> list[Effect]:
-        """See `common.Role`."""
+        """See `common.Role`; OSError."""
+        self.seeds.take_up()
         self.revoked.restore(load)
         self._channel.last = number_of(load("counter").get(self._key, b""))
         self._stored_boot = self._channel.last >> 32
@@ -100,6 +105,12 @@ class Answering:
         if start <= self.floor:
             raise Refused("restored")
 
+    def seeds_of(self, numbers: list[int], start: int) -> list[bytes]:
+        """The meters' seeds for a period; Refused once they are, or are to be, erased."""
+        if expired(start, self.clock.now()):
+            raise Refused("expired")
+        return self.seeds.of(numbers, start)
+
     def check_members(self, start: int, members: bytes) -> list[int]:
         """The numbers in S; Refused unless it is a quorum of the roster without revoked meters."""
         numbers = decode_members(members, self.record.roster_size)
@@ -112,8 +123,17 @@ class Answering:
         return numbers
 
     def tick(self) -> list[Effect]:
-        """See `common.Role`: nothing depends on time alone here."""
+        """See `common.Role`: only seeds depend on time alone."""
+        try:
+            if self._steady and self.seeds.due(self.clock.now()):
+                self.seeds.forget(self.clock.now(), self.newest())
+        except OSError:  # tried again; what a full disk keeps must not stop what still works
+            self.refusals.note("seeds_not_erased")
         return []
+
+    def newest(self) -> int | None:
+        """The start (UTC s) of the newest period closed here."""
+        raise NotImplementedError
 
     def resume(self, event: tuple[str, int]) -> list[Effect]:
         """See `common.Role`."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 from gmpy2 import mpz
 
 from wattveil.paillier.ciphertext import NotACiphertext, from_pair
+from wattveil.privacy import ledger
 from wattveil.privacy.law import sum_bounds
 from wattveil.roles.answering import Answering
 from wattveil.roles.common import (
@@ -67,7 +68,7 @@ class _Pending:
     peer: str
     reply: int
     request: Request | None  # to be entered; None: it was before a restart
-    numbers: list[int]
+    seeds: list[bytes] = field(repr=False)  # of the meters in S
     ciphertexts: list[mpz]
 
 
@@ -77,10 +78,11 @@ class Center(Answering):
     name = "center"
 
     def __init__(self, config: CenterConfig, boot: int, clock: Clock, random: Random) -> None:
-        super().__init__(config.record, config.roster, config.cloud, CENTER, boot, clock)
+        args = (config.record, config.roster, config.seeds, config.cloud, CENTER, boot, clock)
+        super().__init__(*args)
         self.config = config
         self.suite = suite_of(config.record)
-        self.releases = Releases(config.record, config.roster, config.limits)
+        self.releases = Releases(config.record, config.roster, config.limits, config.subjects)
         self._random = random
         self._nonces: dict[int, bytes] = {}  # the last one told to each meter, until it is used
         self._last_tau: dict[str, int] = {}
@@ -92,12 +94,13 @@ class Center(Answering):
     def restore(self, load: Load) -> list[Effect]:
         """See `common.Role`."""
         self.releases.restore(load)
+        bound = [] if load(ledger.KEY) else [Save(ledger.KEY, "", self.config.subjects.check)]
         self._last_tau = {name: number_of(row) for name, row in load("tau").items()}
         done = load("rotated")
         for number, (key, _) in list(self._coming.items()):
             if counter_key(key) in done:
                 self._move(number)
-        return super().restore(load)
+        return [*bound, *super().restore(load)]
 
     def answer(self, peer: str, message: Message) -> list[Effect]:
         """See `Answering`."""
@@ -166,9 +169,10 @@ class Center(Answering):
         name = self.config.roster[number - 1]
         if abs(tau - self.clock.now()) > SKEW_S:
             raise Refused("tau_skew")
-        if tau <= self._last_tau.get(name, -1):
+        row = self.config.subjects.name(name)
+        if tau <= self._last_tau.get(row, -1):
             raise Refused("tau_not_increasing")
-        self._last_tau[name] = tau
+        self._last_tau[row] = tau
         log.debug("meter %d registered", number)
         payload = digest + registered_mac(key, self.record, meter_id, tau, nonce)
         moved = []
@@ -177,7 +181,7 @@ class Center(Answering):
             self._move(number)
         return [
             *moved,
-            Save("tau", name, u64(tau)),
+            Save("tau", row, u64(tau)),
             self.send(peer, message.counter, 0, RELAYED_REGISTER, payload),
         ]
 
@@ -206,9 +210,10 @@ class Center(Answering):
         if self.releases.stopped:
             raise Refused("stopped")
         numbers = self._check(start, members) if known is None else self._numbers(members)
+        seeds = self.seeds_of(numbers, start)
         ciphertexts = self._ciphertexts(pairs)
         new = request if known is None else None
-        self._pending[start] = _Pending(peer, message.counter, new, numbers, ciphertexts)
+        self._pending[start] = _Pending(peer, message.counter, new, seeds, ciphertexts)
         # Nothing was spent so far; once the charge is entered the period is closed for good.
         return [self.releases.debit(start, request) if new else Again(("open", start))]
 
@@ -242,9 +247,10 @@ class Center(Answering):
             return [self.send(pending.peer, pending.reply, start, ERROR, code)]
         if pending.request is not None:
             self.releases.debited(start, pending.request)
-        record, size = self.record, len(pending.numbers)
-        seeds = [self.config.seeds[number - 1] for number in pending.numbers]
-        total = self.suite.total(record, self.config.key, pending.ciphertexts, seeds, start)
+        record, size = self.record, len(pending.seeds)
+        total = self.suite.total(
+            record, self.config.key, pending.ciphertexts, pending.seeds, start
+        )
         epsilon = Fraction(record.epsilon_num, record.epsilon_den)
         low, high = sum_bounds(
             size, record.lo, record.hi, record.a, epsilon, bool(record.own_noise)
@@ -266,6 +272,10 @@ class Center(Answering):
         if answer.total is None:
             return self.send(peer, reply, start, ERROR, error_code(SUM_INVALID))
         return self.send(peer, reply, start, RELEASED)
+
+    def newest(self) -> int | None:
+        """See `Answering`."""
+        return max(self.releases.requests, default=None)
 
     def status(self) -> dict[str, Any]:
         """See `common.Role`."""

@@ -75,6 +75,7 @@ class Cloud:
         record = config.record
         self.config, self.record, self.boot, self.clock = config, record, boot, clock
         self.refusals = Refusals("cloud", clock)
+        self._rows = rows
         self.readings: dict[int, dict[int, bytes]] = {}  # demonstrations: sealed, by meter, start
 
         def channel(key: bytes, peer: int, asks: bool, limit: int) -> Channel:
@@ -340,6 +341,7 @@ class Cloud:
             "revoked": self.revoked.names(),
             "periods": {start: periods[start].status(slots) for start in sorted(periods)},
             "steps": sum(period.steps() for period in periods.values()),
+            "rows": self._rows.counts(),
             "refused": dict(self.refusals.counts),
             "watched": self.closer.shown,
         }

@@ -1,4 +1,5 @@
-"""The dealer: holds one seed per meter and closes each period once, over the set that reported.
+"""The dealer: holds one seed per meter, a new one each day, and closes each period once, over the set
+that reported.
 
 Records, rosters and seeds come from its folder only (provisioning by hand): a centre that could
 send a roster could enrol ghosts. It never sees a reading or a ciphertext.
@@ -53,7 +54,8 @@ class Dealer(Answering):
     name = "dealer"
 
     def __init__(self, config: DealerConfig, boot: int, clock: Clock) -> None:
-        super().__init__(config.record, config.roster, config.cloud, DEALER, boot, clock)
+        args = (config.record, config.roster, config.seeds, config.cloud, DEALER, boot, clock)
+        super().__init__(*args)
         self.config = config
         self.suite = suite_of(config.record)
         self._closings: dict[int, _Closing] = {}
@@ -88,8 +90,7 @@ class Dealer(Answering):
         numbers = self.check_members(start, members)
         if self._closed.overlaps(start, record.period_s):
             raise Refused("overlap")
-        seeds = [config.seeds[number - 1] for number in numbers]
-        share = self.suite.share(record, seeds, start)
+        share = self.suite.share(record, self.seeds_of(numbers, start), start)
         certificate = closing_certificate(config.center_mac, record, start, members)
         log.info("period %d closed over %d of %d", start, len(numbers), len(config.roster))
         return _Closing(record.fingerprint, record.period_s, members, pack(*share, certificate))
@@ -97,6 +98,10 @@ class Dealer(Answering):
     def _remember(self, start: int, closing: _Closing) -> None:
         self._closings[start] = closing
         self._closed.add(start, closing.length)
+
+    def newest(self) -> int | None:
+        """See `Answering`."""
+        return max(self._closings, default=None)
 
     def status(self) -> dict[str, Any]:
         """See `common.Role`."""

@@ -57,8 +57,8 @@ Change: TypeAlias = Save | Drop
 class Debit:
     """Enter a charge in the privacy ledger and make changes, in one transaction.
 
-    Then call `role.resume(event)`. When a limit forbids the charge nothing is written, and the
-    limit's reason takes the place of the event's name.
+    Then call `role.resume(event)`. When the charge is denied nothing is written, and the reason
+    takes the place of the event's name.
     """
 
     charge: Charge

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,19 @@ from typing import Any
 from wattveil import sealed
 from wattveil.paillier.keyfile import load_private
 from wattveil.paillier.keys import PrivateKey
+from wattveil.privacy import subjects
 from wattveil.privacy.ledger import Limits
+from wattveil.privacy.subjects import Subjects
 from wattveil.roles.common import ConfigError, Record, parse_record
+from wattveil.roles.seeds import Seed, Seeds
 from wattveil_meter.fields import pack
 
 # Marks a folder of a renewed fleet: its role must not start without the store it had before.
 CONTINUES = "continues"
+
+# The ratcheted seeds of a role: {id: {"day", "seed"}}. Provisioning brings them in meters.json, from
+# where they come here when the role starts.
+SEEDS = "seeds.json"
 
 # By meter number: the key a meter is being moved to, and until when (UTC s) the old one is taken.
 NextKeys = dict[int, tuple[bytes, int]]
@@ -30,10 +37,11 @@ class CenterConfig:
     record: Record
     roster: tuple[str, ...]
     key: PrivateKey = field(repr=False)
-    seeds: list[bytes] = field(repr=False)
+    seeds: Seeds = field(repr=False)
     registration_keys: list[bytes] = field(repr=False)
     cloud: bytes = field(repr=False)  # link key
     dealer_mac: bytes = field(repr=False)  # for certificates
+    subjects: Subjects  # who names the households in the ledger
     limits: Limits = field(default_factory=Limits)
     next_keys: NextKeys = field(default_factory=dict, repr=False)  # of registration
 
@@ -46,11 +54,24 @@ def load_center(folder: Path) -> CenterConfig:
         raise ConfigError(f"{folder / 'key.json'}: not the key of the provisioning record")
     path = folder / "links.json"
     links = load_json(path)
-    secrets = meter_secrets(folder, roster, ["seed", "registration_key"])
+    keys = meter_secrets(folder, roster, ["registration_key"])["registration_key"]
     cloud, dealer = (secret(links, name, path) for name in ("cloud", "dealer_mac"))
-    common = (record, roster, key, secrets["seed"], secrets["registration_key"])
+    common = (record, roster, key, load_seeds(folder, roster), keys)
     limits, coming = load_limits(folder / "limits.json"), next_keys(folder, roster)
-    return CenterConfig(*common, cloud, dealer, limits, coming)
+    return CenterConfig(*common, cloud, dealer, load_subjects(folder), limits, coming)
+
+
+def load_subjects(folder: Path) -> Subjects:
+    """The accountant's names, from its key in a centre's folder; ConfigError."""
+    path = folder / subjects.FILE
+    try:
+        return Subjects.read(path)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} is missing: the ledger's names are made with it; bring it, no other will do"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(error)) from None
 
 
 def load_limits(path: Path) -> Limits:
@@ -91,7 +112,7 @@ class DealerConfig:
 
     record: Record
     roster: tuple[str, ...]
-    seeds: list[bytes] = field(repr=False)
+    seeds: Seeds = field(repr=False)
     cloud: bytes = field(repr=False)  # link key
     center_mac: bytes = field(repr=False)  # for certificates
 
@@ -101,7 +122,7 @@ def load_dealer(folder: Path) -> DealerConfig:
     record, roster = load_record(folder)
     path = folder / "links.json"
     links = load_json(path)
-    seeds = meter_secrets(folder, roster, ["seed"])["seed"]
+    seeds = load_seeds(folder, roster)
     keys = [secret(links, name, path) for name in ("cloud", "center_mac")]
     return DealerConfig(record, roster, seeds, *keys)
 
@@ -166,6 +187,51 @@ def meter_secrets(
         if len(set(values)) < len(values):
             raise ConfigError(f"{path}: two meters have the same {name}: provision again")
     return secrets
+
+
+def load_seeds(folder: Path, roster: tuple[str, ...]) -> Seeds:
+    """The seeds of the roster's meters, those that provisioning has just brought first; ConfigError."""
+    inbox, path = folder / "meters.json", folder / SEEDS
+    fresh = load_json(inbox)
+    kept = load_json(path) if path.exists() else {}
+    if set(fresh) != set(roster):
+        raise ConfigError(f"{inbox}: not exactly the meters of the roster")
+    held, new = [], {}
+    for name in roster:
+        try:
+            where, seed = inbox, Seed.read(fresh[name])
+            if seed is not None:
+                new[name] = seed
+            else:
+                where, seed = path, Seed.read(kept.get(name, {}))
+        except ValueError as error:
+            raise ConfigError(f"{where}: seed of meter {name!r}: {error}") from None
+        if seed is None:
+            raise ConfigError(
+                f"{path}: no seed of meter {name!r}: bring the {SEEDS} this role had before, or draw"
+                " new ones by wattveil board provision --rekey"
+            )
+        held.append(seed)
+    if len({seed.secret for seed in held}) < len(held):
+        raise ConfigError(f"{folder}: two meters have the same seed: provision again")
+
+    def keep(seeds: Sequence[Seed]) -> None:
+        pairs = zip(roster, seeds, strict=True)  # no table of them all: it may be a city's
+        lines = (f"{json.dumps(name)}: {json.dumps(seed.entry())}" for name, seed in pairs)
+        try:
+            sealed.replace(path, ("{" + ",\n".join(lines) + "}\n").encode(), like=inbox)
+        except sealed.SealError as error:
+            raise OSError(str(error)) from None
+
+    def taken() -> None:
+        """From a seed left in meters.json all later ones could be computed."""
+        table = load_json(inbox)
+        for name, seed in new.items():
+            if Seed.read(table[name]) == seed:  # not one that came meanwhile
+                del table[name]["seed"], table[name]["day"]
+        sealed.replace(inbox, (json.dumps(table, indent=1) + "\n").encode())
+
+    return Seeds(held, keep, taken if new else None)
 
 
 def next_keys(folder: Path, roster: tuple[str, ...]) -> NextKeys:

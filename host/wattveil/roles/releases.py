@@ -1,8 +1,8 @@
 """What the centre was asked to open, word for word, and what came of it; one row of each a period.
 
 A request is written in the transaction that charges it in the privacy ledger, before anything is
-decrypted, and never changed; its answer is a row of its own. Records and rosters are kept by
-digest, so that old rows mean the same after a new one.
+decrypted, and never changed; its answer is a row of its own. Records are kept by fingerprint, so
+that old rows mean the same after a new one. Households appear by the accountant's names only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,16 @@ from typing import Any
 from wattveil.privacy import ledger
 from wattveil.privacy.law import epsilon_received
 from wattveil.privacy.ledger import Charge, Limits
-from wattveil.roles.common import Load, Record, decode_members, number_of, parse_record, u32
+from wattveil.privacy.subjects import Subjects
+from wattveil.roles.common import (
+    ConfigError,
+    Load,
+    Record,
+    decode_members,
+    number_of,
+    parse_record,
+    u32,
+)
 from wattveil.roles.effects import Debit, Drop, Effect, Save
 from wattveil.roles.intervals import Intervals
 from wattveil_meter.fields import pack, unpack
@@ -70,15 +79,23 @@ class Answer:
 
 
 class Releases:
-    """All requests and answers, and what they cost each household."""
+    """All requests and answers, and what they cost each household.
 
-    def __init__(self, record: Record, roster: tuple[str, ...], limits: Limits) -> None:
+    subjects: who names the households of `roster` for the ledger; None: nothing will be charged.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        roster: tuple[str, ...] = (),
+        limits: Limits | None = None,
+        subjects: Subjects | None = None,
+    ) -> None:
         self._record = record
-        self._roster = roster
-        self.limits = limits
-        self._records: dict[bytes, tuple[Record, tuple[str, ...]]] = {
-            record.fingerprint: (record, roster)
-        }
+        self._subjects = subjects
+        self._names = () if subjects is None else subjects.names(roster)
+        self.limits = limits or Limits()
+        self._records: dict[bytes, Record] = {record.fingerprint: record}
         self._known = False  # our own record is in the store
         self.requests: dict[int, Request] = {}
         self.answers: dict[int, Answer] = {}
@@ -88,23 +105,31 @@ class Releases:
         self._spent: defaultdict[str, Fraction] = defaultdict(Fraction)
 
     def restore(self, load: Load) -> None:
-        """Take up the stored rows."""
-        rosters = load(ledger.ROSTER)
+        """Take up the stored rows. ConfigError for a ledger whose names another key has made."""
+        check = load(ledger.KEY).get("")
+        if self._subjects is not None and check not in (None, self._subjects.check):
+            raise ConfigError(
+                "accountant.key is not that of this ledger: bring the one it was begun with"
+            )
         for key, raw in load("record").items():
             record = parse_record(raw)
-            roster = ledger.names(rosters[record.roster_digest.hex()])
-            self._records[record.fingerprint] = (record, roster)
+            self._records[record.fingerprint] = record
             self._known |= key == self._record.fingerprint.hex()
         for key, row in load("request").items():
             self._remember(int(key), Request.decode(row))
         self.answers = {int(key): Answer.decode(row) for key, row in load("answer").items()}
-        self._spent.update(ledger.spending(load))
+        try:
+            self._spent.update(ledger.spending(load))
+        except ledger.Damaged as damaged:
+            raise ConfigError(str(damaged)) from None
         fleet = load("fleet")
         self.streak = number_of(fleet.get("streak", b""))
         self.stopped = "stopped" in fleet
 
     def debit(self, start: int, request: Request) -> Debit:
         """Enter a request and charge its epsilon, together or not at all; then `debited`."""
+        if self._subjects is None:
+            raise ValueError("without the accountant's key nothing is charged")
         record = self._record
         changes = [Save("request", str(start), request.encode())]
         if not self._known:
@@ -113,8 +138,9 @@ class Releases:
             f"{record.fleet.hex()}:{start}",
             start // DAY_S,
             Fraction(record.epsilon_num, record.epsilon_den),
-            self._roster,
+            self._names,
             request.members,
+            self._subjects.check,
             "total of a period",
         )
         return Debit(charge, self.limits, tuple(changes), ("open", start))
@@ -123,9 +149,9 @@ class Releases:
         """The request and its charge are on disk."""
         self._known = True
         self._remember(start, request)
-        for number in decode_members(request.members, len(self._roster)) or []:
+        for number in decode_members(request.members, len(self._names)) or []:
             epsilon = Fraction(self._record.epsilon_num, self._record.epsilon_den)
-            self._spent[self._roster[number - 1]] += epsilon
+            self._spent[self._names[number - 1]] += epsilon
 
     def settle(self, start: int, answer: Answer) -> list[Effect]:
         """Enter the answer; the third `sum_invalid` in a row stops the fleet."""
@@ -144,8 +170,8 @@ class Releases:
         self.requests[start] = request
         self.closed.add(start, request.length)
 
-    def closed_under(self, start: int) -> tuple[Record, tuple[str, ...]]:
-        """The record, and its roster, that a period was asked for under; KeyError."""
+    def closed_under(self, start: int) -> Record:
+        """The record that a period was asked for under; KeyError."""
         return self._records[self.requests[start].fingerprint]
 
     @property
@@ -158,8 +184,8 @@ class Releases:
         shown = {}
         for start in sorted(self.requests)[-SHOWN:]:
             request, answer = self.requests[start], self.answers.get(start)
-            record, roster = self._records[request.fingerprint]
-            numbers = decode_members(request.members, len(roster)) or []
+            record = self._records[request.fingerprint]
+            numbers = decode_members(request.members, record.roster_size) or []
             epsilon = Fraction(record.epsilon_num, record.epsilon_den)
             shown[start] = {
                 "members": numbers,

@@ -136,6 +136,7 @@ _CHECKS: dict[str, Callable[[Vector], None]] = {
     "group": cipher.check_group,
     "noise": cipher.check_noise,
     "prf": cipher.check_prf,
+    "ratchet": cipher.check_ratchet,
     "record": coding.check_record,
     "registration": period.check_registration,
     "slot": period.check_slot,
@@ -202,6 +203,12 @@ _NAMES: dict[str, list[str]] = {
         "the next one",
         "another period length",
         "another key length",
+    ],
+    "ratchet.json": [
+        "its own day",
+        "several days",
+        "a year",
+        "days that are gone",
     ],
     "record.json": [
         "a small fleet",

@@ -1,4 +1,4 @@
-"""Checks what ciphertexts are made of: prf.json, group.json, table.json, noise.json, drbg.json."""
+"""Checks what ciphertexts are made of: prf, ratchet, group, table, noise and drbg.json."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from wattveil.paillier.group import group_element, group_nonresidue, stream
 from wattveil.paillier.keys import PublicKey
 from wattveil.paillier.tables import FORM_UNIT_PAIR, build_table
 from wattveil.paillier.tables import power as table_power
+from wattveil.roles.seeds import Seed, Seeds
 from wattveil.vectors.reader import Vector, Wrong
 from wattveil_meter import masks
 from wattveil_meter.cipher import Comb, power, table_digest
@@ -27,6 +28,22 @@ def check_prf(vector: Vector) -> None:
     vector.expect_number("u", masks.mask_u(record, seed, start))
     vector.expect_number("k", masks.mask_k(record, seed, start))
     vector.expect_number("v", masks.mask_v(record, seed, start))
+
+
+def check_ratchet(vector: Vector) -> None:
+    """A day's seed, and the masks it gives for periods of that day and of others."""
+    record = vector.record()
+    seeds = Seeds([Seed(vector.integer("day"), vector.data("seed"))])
+    for operation in vector.operations():
+        operation.expect("do", "masks")
+        start = operation.integer("start")
+        found = operation.attempt(seeds.of, [1], start)
+        if found is None:
+            continue
+        operation.expect("day_seed", found[0])
+        operation.expect_number("u", masks.mask_u(record, found[0], start))
+        operation.expect_number("k", masks.mask_k(record, found[0], start))
+        operation.expect_number("v", masks.mask_v(record, found[0], start))
 
 
 def check_group(vector: Vector) -> None:

@@ -15,6 +15,7 @@ from wattveil.privacy.law import sum_bounds
 from wattveil.roles.common import decode_members, encode_members
 from wattveil.roles.dealer import Dealer
 from wattveil.roles.folders import DealerConfig
+from wattveil.roles.seeds import Seed, Seeds
 from wattveil.roles.suites import suite_of
 from wattveil.vectors.cipher import returned, value_of
 from wattveil.vectors.reader import Vector, Wrong
@@ -184,7 +185,7 @@ def check_closing(vector: Vector) -> None:
         config = DealerConfig(
             record,
             tuple(str(i) for i in range(record.roster_size)),
-            [bytes(32)] * record.roster_size,
+            Seeds([Seed(0, bytes(32))] * record.roster_size),
             bytes(32),
             bytes(32),
         )

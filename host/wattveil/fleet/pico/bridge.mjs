@@ -1,6 +1,6 @@
 // Runs an emulated Pico behind an open terminal: its USB console is that terminal's.
 //
-// node bridge.mjs --emulator FOLDER --uf2 FILE --bootrom FILE --flash FILE --console FD
+// node bridge.mjs --emulator FOLDER --uf2 FILE --bootrom FILE --flash FILE --console FD --bench JSON
 //
 // FD is inherited, open for reading and writing without waiting (O_NONBLOCK): the master side of a
 // pseudo-terminal. Once a second, a line of JSON on stdout: {"cycles", "emulated_s", "busy_s"}, where
@@ -125,12 +125,13 @@ console.warn = () => {};
 
 const { values } = parseArgs({
   options: Object.fromEntries(
-    ['emulator', 'uf2', 'bootrom', 'flash', 'console'].map((name) => [name, { type: 'string' }]),
+    ['emulator', 'uf2', 'bootrom', 'flash', 'console', 'bench'].map((name) => [name, { type: 'string' }]),
   ),
 });
 const emulator = await loadEmulator(values.emulator);
 const bootrom = fs.readFileSync(values.bootrom);
 const flash = new Flash(values.flash, values.uf2);
 const port = new Console(Number(values.console));
+const bench = JSON.parse(values.bench);
 const onOutput = (bytes) => port.write(bytes);
-run((before) => new Chip(emulator, { bootrom, flash, onOutput, before }), port);
+run((before) => new Chip(emulator, { bootrom, flash, onOutput, bench, before }), port);

@@ -20,7 +20,7 @@ const HELD_INPUT = 4096; // bytes; beyond that the host's port is left full, as 
 export async function loadEmulator(folder) {
   const part = (name) =>
     import(pathToFileURL(path.join(folder, 'node_modules/rp2040js/dist/esm', name)).href);
-  // Fix 1 of 4: the clock that counts executed cycles is not exported by the package (which allows
+  // Fix 1 of 5: the clock that counts executed cycles is not exported by the package (which allows
   // only its index by name), so it is imported by path. Any other clock would time the PC.
   const [index, clock] = await Promise.all([
     part('index.js'),
@@ -92,7 +92,7 @@ const PROGRAM = 0x41;
 /** The boot ROM's words, its two flash functions replaced by breakpoints. */
 function patchedRom(image) {
   const rom = new DataView(Uint8Array.from(image).buffer);
-  // Fix 3 of 4: the flash chip's bus (SSI) is a stub, so erasing and programming do nothing and no
+  // Fix 3 of 5: the flash chip's bus (SSI) is a stub, so erasing and programming do nothing and no
   // file system can be made. The boot ROM's functions for both become BKPT n; BX LR, and `onBreak`
   // does their work on the arguments in r0 to r2.
   for (const [letters, number] of [['RE', ERASE], ['RP', PROGRAM]]) {
@@ -107,9 +107,11 @@ function patchedRom(image) {
 export class Chip {
   /**
    * onOutput(bytes): what the USB console sends. before: the chip that was reset, to go on from.
+   * bench: what is connected to its pins, {"wires": [[from, to], ...], "adc": {channel: {"hz",
+   * "mean", "waves": [[number, amplitude, phase], ...]}}}; phases in rad, the rest counts of 12 bits.
    * `resetAsked` becomes true by the watchdog, which is also how MicroPython resets the chip.
    */
-  constructor(emulator, { bootrom, flash, onOutput, before = null }) {
+  constructor(emulator, { bootrom, flash, onOutput, bench = {}, before = null }) {
     this.clock = new emulator.SimulationClock(HZ);
     this.mcu = new emulator.RP2040(this.clock);
     this.mcu.logger = new emulator.ConsoleLogger(ERRORS, false);
@@ -118,6 +120,9 @@ export class Chip {
     flash.attach(this.mcu);
     this.mcu.onBreak = (number) => this.#breakpoint(number);
     this.#ringOscillator();
+    this.#stateMachines();
+    this.#wires(bench.wires ?? []);
+    this.#converter(bench.adc ?? {});
     this.#watchdog(before);
     this.#console(emulator, onOutput);
     // Past the boot ROM's own start, which would read flash over the stub bus: to where it ends.
@@ -158,7 +163,7 @@ export class Chip {
   }
 
   #ringOscillator() {
-    // Fix 4 of 4: the ring oscillator is not emulated and its random bit would always read 1, so
+    // Fix 4 of 5: the ring oscillator is not emulated and its random bit would always read 1, so
     // os.urandom would repeat itself. The PC's generator stands in: this is no evidence about the
     // randomness of a real chip.
     const peripheral = this.mcu.peripherals[0x40060];
@@ -168,6 +173,60 @@ export class Chip {
       if (offset !== 0x1c) return 0;
       if (!bits.length) bits = [...randomBytes(256)].map((byte) => byte & 1);
       return bits.pop();
+    };
+  }
+
+  #stateMachines() {
+    // Fix 5 of 5: PIO is stepped by timers of the PC, whatever its clock divisors and the delays of
+    // its instructions say. Each state machine gets an alarm on the chip's clock instead.
+    for (const pio of this.mcu.pio) {
+      pio.run = () => {};
+      const running = new Set();
+      const start = (machine) => {
+        running.add(machine);
+        let spent = machine.cycles;
+        const alarm = this.clock.createAlarm(() => {
+          if (!machine.enabled) return running.delete(machine);
+          // a pin that ends a `wait`, or the processor, may have added cycles since
+          if (machine.cycles === spent) {
+            machine.step();
+            pio.checkChangedPins();
+          }
+          const cycles = Math.max(1, machine.cycles - spent); // 1: it goes on waiting
+          spent = machine.cycles;
+          const divisor = (machine.clockDivInt || 65_536) + machine.clockDivFrac / 256;
+          alarm.schedule(cycles * divisor * CYCLE_NS);
+        });
+        alarm.schedule(0);
+      };
+      const write = pio.writeUint32.bind(pio);
+      pio.writeUint32 = (offset, value) => {
+        write(offset, value);
+        pio.machines.filter((one) => one.enabled && !running.has(one)).forEach(start);
+      };
+    }
+  }
+
+  #wires(wires) {
+    const { gpio } = this.mcu;
+    for (const [from, to] of wires) {
+      gpio[from].addListener((state) => gpio[to].setInputValue(state === 1)); // GPIOPinState.High
+    }
+  }
+
+  #converter(signals) {
+    const { adc } = this.mcu;
+    const alarm = this.clock.createAlarm(() => {
+      const signal = signals[adc.currentChannel];
+      if (!signal) return adc.completeADCRead(0, false);
+      const angle = 2 * Math.PI * ((this.clock.nanos * signal.hz) / 1e9);
+      const wave = (sum, [n, amplitude, phase]) => sum + amplitude * Math.sin(n * angle + phase);
+      const value = Math.round(signal.waves.reduce(wave, signal.mean));
+      return adc.completeADCRead(Math.min(Math.max(value, 0), 4095), false);
+    });
+    adc.onADCRead = (channel) => {
+      adc.currentChannel = channel;
+      alarm.schedule(adc.sampleTime * 1000);
     };
   }
 
@@ -191,7 +250,7 @@ export class Chip {
     this.cdc.onSerialData = onOutput;
     // The firmware printed its banner while nothing was connected: an empty line gets a prompt.
     this.cdc.onDeviceConnected = () => this.send([13, 10]);
-    // Fix 2 of 4: stock USBCDC answers every request for input at once, with an empty packet when
+    // Fix 2 of 5: stock USBCDC answers every request for input at once, with an empty packet when
     // there is none; the firmware asks again, an interrupt about every 30 us, and everything runs
     // three times too slow. A real host answers NAK, which the firmware never sees: the request is
     // held until bytes exist.
