@@ -180,9 +180,9 @@ BOMB = """<?xml version="1.0"?>
     ],
 )
 def test_hostile_xml(tmp_path: Path, text: str, says: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert says in refuse(tmp_path, text).reason
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
 
 
 @given(st.data())

@@ -1,8 +1,8 @@
 """A meter as a program: files in the current folder, a link, a sensor, and a loop over them.
 
 Files: record.bin and meter.bin (provisioning), h.tab and s.tab (combs, as the suite needs them),
-config.json (PROTOCOL.md, "Provisioning files"); the meter itself keeps boot.bin, period.bin and
-starts.bin there, and log.txt.
+config.json (PROTOCOL.md, "Provisioning files"); the meter itself keeps boot.bin, period.bin, seeds.bin
+and starts.bin there, and log.txt.
 """
 
 import gc
@@ -18,7 +18,7 @@ from wattveil_meter.store import FileStorage
 from wattveil_meter.supervisor import SETTLED_MS, Starts, Supervisor
 
 TASKS = ("sensor", "meter", "link")
-_SENSE_MS = 200  # between polls of the sensor: it needs 4 a second
+_SENSE_MS = 200  # between polls of the sensor, unless it asks for an earlier one
 _TELL_MS = 1000  # between looks at the counters
 _DAY_MS = 86400000
 
@@ -54,34 +54,40 @@ class App:
     def __init__(self, meter, link, sensor, clock, watchdog, log, starts):
         self.meter, self.link, self.sensor = meter, link, sensor
         self.clock, self.log, self.starts = clock, log, starts
-        self.supervisor = Supervisor(watchdog, TASKS)
+        self.supervisor = Supervisor(watchdog, TASKS, hal.note)
         log.utc = meter.utc
 
     def run(self):
         """Until the link is closed for good."""
         clock, meter, sensor, link = self.clock, self.meter, self.sensor, self.link
-        ran = self.supervisor.ran
+        begins, ran = self.supervisor.begins, self.supervisor.ran
         begun = clock.ms()
-        sensed = told = day = begun - _DAY_MS
+        told = day = begun - _DAY_MS
+        sense = begun  # when to poll the sensor
         settled = False
         up = link.up
         while not link.closed:
             now = clock.ms()
-            if now - sensed >= _SENSE_MS:
-                sensed = now
-                sensor.poll(meter.utc())
+            if now >= sense:
+                begins("sensor")
+                wish = sensor.poll(meter.utc())
+                sense = clock.ms() + wish if wish is not None else now + _SENSE_MS
                 ran("sensor")
+            begins("meter")
             out = meter.poll()
             ran("meter")
+            begins("link")
             if isinstance(out, bytes):
                 link.write(out)
                 out = 0
-            for frame in link.read(max(0, min(out, sensed + _SENSE_MS - clock.ms()))):
+            for frame in link.read(max(0, min(out, sense - clock.ms()))):
                 meter.receive(frame)
             if link.up and not up:
                 meter.wake()
             up = link.up
             ran("link")
+            if link.wedged and not meter.at_stake():
+                self.restart("link_silent")
             if now - told >= _TELL_MS:
                 told = now
                 self.log.counts(self.counts())
@@ -91,6 +97,13 @@ class App:
             if now - day >= _DAY_MS and meter.utc() is not None:
                 day = now
                 self.summary("day")
+
+    def restart(self, why):
+        """Reset the board without losing a count; the log keeps the reason."""
+        self.sensor.save()
+        self.summary("restart " + why)
+        self.starts.settled()  # no failed start
+        hal.reset()
 
     def counts(self):
         """All counters, of the meter by name and of the link by "link_" and name."""
@@ -141,7 +154,10 @@ def main():
     starts = Starts(storage)
     reason = hal.reset_reason()
     safe_s = starts.begin(reason)
-    log.write("start", reason, VERSION, "unclean=%d" % starts.unclean)
+    hung = hal.noted() if reason == "wdt" else 0
+    hal.note(0)
+    told = ["hung=" + TASKS[hung - 1]] if 0 < hung <= len(TASKS) else []
+    log.write("start", reason, VERSION, "unclean=%d" % starts.unclean, *told)
     app = None
     try:
         if safe_s:
@@ -157,11 +173,14 @@ def main():
         hal.rest_watchdog()
         starts.settled()
         if app:
+            app.sensor.save()
             app.summary("stop")
         raise
     except Exception as error:
         gc.collect()  # it may be that there was no memory
         log.write("crash", hal.where(error))
+        if app:
+            app.sensor.save()
         if not hal.is_board():
             raise
         hal.reset()

@@ -83,6 +83,7 @@ def is_board():
 
 def reset():
     """Start anew: the board, or the process by ending it."""
+    note(0)  # nothing hung
     (_machine("reset") or sys.exit)()
 
 
@@ -103,12 +104,34 @@ def watchdog(limit_ms):
     return wdt(timeout=min(limit_ms, _RP2_WATCHDOG_MS) if sys.platform == "rp2" else limit_ms)
 
 
+def _rp2_watchdog():
+    """Base address of its registers (datasheets: RP2040 4.7.6, RP2350 12.9.7)."""
+    return 0x400D8000 if "RP2350" in sys.implementation._machine else 0x40058000
+
+
+def note(number):
+    """Keep a number below 256 over a reset, for `noted`; the power takes it. Not on a PC."""
+    if sys.platform == "rp2":  # SCRATCH0: boot ROM and SDK use SCRATCH4 to 7
+        _machine("mem32")[_rp2_watchdog() + 0x0C] = number
+    elif sys.platform == "esp32":
+        _machine("RTC")().memory(bytes((number,)))
+
+
+def noted():
+    """The last `note`, 0 for none."""
+    if sys.platform == "rp2":
+        return _machine("mem32")[_rp2_watchdog() + 0x0C]
+    if sys.platform == "esp32":
+        kept = _machine("RTC")().memory()
+        return kept[0] if kept else 0
+    return 0
+
+
 def rest_watchdog():
     """Nobody feeds it at the REPL, where it would cut an upload short: stop it, or make it slow."""
     if sys.platform == "rp2":
-        # WATCHDOG CTRL, bit 30 ENABLE, by the clearing alias (RP2040 datasheet 2.1.2 and 4.7.6)
-        base = 0x400D8000 if "RP2350" in sys.implementation._machine else 0x40058000
-        _machine("mem32")[base + 0x3000] = 1 << 30
+        # CTRL, bit 30 ENABLE, by the clearing alias (RP2040 datasheet 2.1.2)
+        _machine("mem32")[_rp2_watchdog() + 0x3000] = 1 << 30
     elif sys.platform == "esp32":
         watchdog(3600000)  # cannot be stopped; a second call sets a new limit
 

@@ -12,15 +12,21 @@ _SAFE_MAX_S = 21600
 class Supervisor:
     """Feeds the watchdog once every task has run since the last time; one that hangs lets it bite.
 
-    watchdog: has feed(), or None. tasks: their names.
+    watchdog: has feed(), or None. tasks: their names. note: as hal.note, for who looks after a reset.
     """
 
-    def __init__(self, watchdog, tasks):
+    def __init__(self, watchdog, tasks, note=None):
         self._watchdog = watchdog
-        self._all = len(tasks)
+        self._tasks = tasks
+        self._note = note if watchdog else None
         self._ran = {}
         for task in tasks:
             self._ran[task] = False
+
+    def begins(self, task):
+        """A task is about to do a step: the one to blame if the watchdog bites now."""
+        if self._note:
+            self._note(self._tasks.index(task) + 1)
 
     def ran(self, task):
         """A task has done a step and come back."""

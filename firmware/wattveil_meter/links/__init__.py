@@ -1,8 +1,9 @@
 """Links of a meter to its cloud.
 
 Each has `read(wait_ms)`: whole frames so far; `write(frame)`: True when it went out; `up`: whether
-frames go out now; `closed`: True once that will never be again; `dropped`: frames that never went
-out; `refused`: counts, by name, of what came in and was no frame.
+frames go out now; `wedged`: whether nothing but a reset is left to try; `closed`: True once that
+will never be again; `dropped`: frames that never went out; `refused`: counts, by name, of what came
+in and was no frame.
 """
 
 

@@ -15,10 +15,12 @@ PORT = 8883
 READ_LIMIT = 4096  # bytes taken per call, so that the main loop goes on under a flood
 OPEN_MS = 30000  # for connecting, TLS handshake and subscription together
 RETRY_MS = 1000  # first wait; doubles up to retry_s
+RADIO_MS = 600000  # without a sign of life from the network: the radio off and on, each time
 STEADY_MS = 30000  # a session that lasted as long was a success: waits start anew
+RESET_H = 6  # without one: the board wants a reset
 _TURN_MS = 1000  # longest single wait
 _BUSY_MS = 20  # the same while something waits to be sent
-_KEYS = "kind host port address ca user password_file cert key keep_alive_s retry_s wifi".split()
+_KEYS = "kind host port address ca user password_file cert key keep_alive_s retry_s reset_h wifi".split()
 
 
 def device_name(fleet, number):
@@ -49,6 +51,8 @@ def _check(config):
         raise ValueError("link: keep_alive_s must be 10 to 1200")
     if not 1 <= config.get("retry_s", 60) <= 3600:
         raise ValueError("link: retry_s must be 1 to 3600")
+    if not 0 <= config.get("reset_h", RESET_H) <= 168:
+        raise ValueError("link: reset_h must be 0 to 168")
 
 
 class MqttLink:
@@ -60,6 +64,8 @@ class MqttLink:
     closed: never True; a board tries for ever. up: connected and subscribed. dropped: frames for
     which there was no connection. refused: counts by name of what came in and was no frame for us.
     outages: connections lost, or not made, by reason.
+
+    A sign of life from the network is a TCP connection that is made, whatever the broker then says.
     """
 
     closed = False
@@ -86,6 +92,10 @@ class MqttLink:
 
             self._wifi = Wifi(config["wifi"], clock)
         self._clock = clock
+        self._alive = self._tried = (
+            clock.ms()
+        )  # last sign of life; last time the radio was switched off
+        self._reset_ms = 3600000 * config.get("reset_h", RESET_H)
         self._begun = False  # a session on this connection
         self._deadline = 0  # until it is up; then, until it counts as a success
         self._retry_ms = 1000 * config.get("retry_s", 60)
@@ -99,6 +109,11 @@ class MqttLink:
     def up(self):
         """Whether a frame would go out now."""
         return self._client.up
+
+    @property
+    def wedged(self):
+        """Whether nothing but a reset is left to try; never with `reset_h` 0."""
+        return 0 < self._reset_ms <= self._clock.ms() - self._alive
 
     def read(self, wait_ms=0):
         """The frames that have come; waits up to `wait_ms` for one, else not at all."""
@@ -128,13 +143,15 @@ class MqttLink:
     # --- one step at a time -------------------------------------------------------------------------
 
     def _guarded(self, step, argument, now):
-        """step(argument, now); False if it ended the connection, or if there was no memory for it."""
+        """step(argument, now); False if it ended the connection, or the board could not do it."""
         try:
             return step(argument, now)
         except Lost as lost:
             reason = lost.args[0]
         except MemoryError:
             reason = "memory"
+        except OSError:  # of the network's driver
+            reason = "socket"
         self.outages[reason] = self.outages.get(reason, 0) + 1
         self._socket.close()
         self._client.end()
@@ -147,6 +164,9 @@ class MqttLink:
     def _step(self, frames, now):
         """Connect, or take what has come; whether there is more to do at once."""
         if not self._socket.is_open:
+            if self._wifi and now - max(self._alive, self._tried) >= RADIO_MS:
+                self._tried = now
+                self._wifi.off()
             if now >= self._next_try and (self._wifi is None or self._wifi.ready()):
                 self._deadline = now + OPEN_MS
                 self._socket.open()
@@ -163,6 +183,7 @@ class MqttLink:
     def _exchange(self, frames, now):
         client = self._client
         was = client.up
+        self._alive = now
         self._flush()  # first: it begins the handshake
         taken = 0
         while taken < READ_LIMIT:

@@ -26,6 +26,7 @@ class SerialLink:
     # A byte that raises KeyboardInterrupt, or -1. Boards do that themselves (micropython.kbd_intr);
     # hil_tests/rawrepl.py sets it so that a PC's build can be interrupted like a board.
     interrupt = -1
+    wedged = False
 
     def __init__(self, limit=SERIAL_LIMIT):
         self._in = sys.stdin.buffer

@@ -4,8 +4,9 @@ Every sensor has
 
     remote              True only for `demo`, whose reading comes through the cloud
     poll(utc)           called at least 4 times a second with UTC seconds (int), or None before the first
-                        time sync; never raises; returns within 20 ms, but for one flash write an interval
-                        and for `adc_ct`, which samples for one mains cycle
+                        time sync; never raises; returns within 20 ms, but for one flash write an interval.
+                        What it returns is in how many ms it would like the next one, None for any time
+    save()              keeps the counts that a loss of power would take; called before a planned reset
     energy(start, length)   whole Wh in [start, start + length), UTC seconds; None when missing
     why                 the reason of the last None, below
 
@@ -22,7 +23,7 @@ negative it is import minus export, and may be negative.
 A *source* measures: it counts mWh (integers) into two registers that never go back, import and export, and
 knows neither clock nor intervals. `Intervals` (intervals.py) makes a sensor of any source. A source has
 
-    poll(ms)            called with monotonic milliseconds as often as the sensor is
+    poll(ms)            called with monotonic milliseconds as often as the sensor is; returns the same wish
     read()              (import, export) in mWh, or None; then `why` says why
     gaps                how many stretches it could not measure; a change spoils the interval
     faults              reason -> count of what it refused

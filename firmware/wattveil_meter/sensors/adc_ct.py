@@ -1,7 +1,8 @@
 """Source `adc_ct`: a current transformer (SCT-013) on an ADC pin; with a second pin, the mains voltage.
 
-One poll samples one mains cycle, two whole half-cycles: 128 points in 20.0 ms (50 Hz) or 16.7 ms (60 Hz).
-The next computes what it means, by the trapezium rule over the times the samples were really taken at:
+A mains cycle is sampled in its two halves, 64 points in 10.0 ms (50 Hz) or 8.3 ms (60 Hz) each: one poll
+takes the first, a later one the second, whole cycles after the moment it would have followed at. The polls
+after that compute what they mean, by the trapezium rule over the phases the points were really taken at:
 
     I_rms^2 = mean(i^2) - mean(i)^2 - noise^2            offset and the converter's noise removed
     P       = mean(v' i) - mean(v') mean(i)              v' = v, phase_us later: transformer and sampling
@@ -21,6 +22,9 @@ POINTS = 128
 _MASK = 0x3FFFFFFF  # ticks_us wraps here, or at a multiple
 _GAP_MS = 2000
 _STALL = 5  # points that may be late in one piece: more, and the cycle is dropped
+_EARLY_US = 8000  # a poll waits as long for its half to begin
+_AIM_MS = 5  # and asks to come as much earlier
+_LATE_US = 200000  # between the halves: the waves have drifted apart
 _MWH = 3600000  # uJ
 
 
@@ -38,6 +42,9 @@ def isqrt(n):
         x = y
 
 
+LATE = -1  # of Cycle.wait
+
+
 class Cycle:
     """The points of one cycle: `at` us since its start, `i` and `v` counts; `count` of them are there."""
 
@@ -52,20 +59,47 @@ class Cycle:
         self._read_i = read_i
         self._read_v = read_v
         self._ticks = ticks_us
+        self._begin = 0  # ticks
+        self._until = 0  # us of the cycle; 0 between cycles
 
-    def sample(self):
-        """Take the points, up to the first at or after the period's end; the name of a fault, or ""."""
+    def wait(self):
+        """us until the wave is where sampling goes on; LATE when it no longer can."""
+        if not self._until:
+            return 0
+        passed = (self._ticks() - self._begin) & _MASK
+        if passed >= _LATE_US:
+            return LATE
+        wait = self._until - passed
+        return 0 if 0 > wait >= -self._step else wait % self.period
+
+    def sample(self, until=None):
+        """Take the points of a new cycle, or go on with it where the wave is there again.
+
+        Up to the last before `until` (us of the cycle), by default up to the first at or after its end.
+        The name of a fault, or "": then it is over.
+        """
         at, i, v = self.at, self.i, self.v
         read_i, read_v, ticks = self._read_i, self._read_v, self._ticks
-        begin = ticks()
-        due = k = 0
+        late = _STALL * self._step
+        due = self._until
+        if not due:
+            self.count = 0
+            self._begin = ticks()
+        begin = self._begin
+        # whole cycles that have passed; a point may be late (`wait` lets it be by one step)
+        cycles = (((ticks() - begin) & _MASK) - due - late // 2 + self.period - 1) // self.period
+        cycles *= self.period
+        end = self.period if until is None else until - self._step // 2
+        k = self.count
         fault = ""
         while k < len(i):
-            now = (ticks() - begin) & _MASK
+            now = ((ticks() - begin) & _MASK) - cycles
             if now < due:
                 continue
-            if now > due + _STALL * self._step:
+            if now > due + late:
                 fault = "stalled"
+            if until is not None and now >= until:
+                break
             at[k] = now
             x = read_i()
             i[k] = x
@@ -77,11 +111,20 @@ class Cycle:
                 if not 64 <= x < 65472:
                     fault = "clipped"
             k += 1
-            if now >= self.period:
-                break
             due = now + self._step
+            if (now if until is None else due) >= end:
+                break
         self.count = k
-        return "stalled" if at[k - 1] < self.period else fault
+        self._until = until or 0
+        if until is None and at[k - 1] < self.period:
+            fault = "stalled"
+        if fault:
+            self.drop()
+        return fault
+
+    def drop(self):
+        """The next points are those of a new cycle."""
+        self._until = 0
 
     def _cut(self, x):
         """Values at the points, from mid-scale, the last one moved back to the period's very end."""
@@ -108,9 +151,15 @@ class Cycle:
         return out
 
     def moments(self, phase_us=0):
-        """(mean square of i, mean of v'i) about the means, counts^2 * 256; the second 0 without voltage."""
+        """Generator: None between pieces of work, then (mean square of i, mean of v'i) about the means.
+
+        counts^2 * 256; the second 0 without voltage.
+        """
         i = self._cut(self.i)
-        v = self._late(self._cut(self.v), phase_us) if self.v is not None else None
+        v = None
+        if self.v is not None:
+            v = self._late(self._cut(self.v), phase_us)
+            yield None
         last, period = self.count - 1, 2 * self.period
         s_i = s_ii = s_v = s_vi = 0
         for k in range(last):  # twice the integrals
@@ -123,7 +172,7 @@ class Cycle:
                 s_v += (c + d) * width
                 s_vi += (a * c + b * d) * width
         square = period * period
-        return (
+        yield (
             (s_ii * period - s_i * s_i) * 256 // square,
             (s_vi * period - s_v * s_i) * 256 // square,
         )
@@ -136,7 +185,7 @@ class AdcCt:
 
     def __init__(self, cycle, i_gain, i_noise, min_w, phase_us, v_gain, volts):
         """i_gain uA, v_gain uV per count; i_noise counts RMS; below min_w W is 0; volts: nominal V."""
-        self.why = ""
+        self.why = "sensor_fault"
         self.gaps = 0
         self.faults = {}
         self.power = None  # mW, of the newest cycle; negative is export
@@ -150,26 +199,52 @@ class AdcCt:
         self._volts = volts
         self._energy = [0, 0]  # uJ
         self._at = None  # ms of the newest good cycle
-        self._sampled = None  # ms of the cycle that is sampled and not yet computed
+        self._half = False  # whether a cycle's first half is sampled
+        self._moments = None  # of the cycle that is sampled and not yet computed, a generator
+        self._sampled = 0  # ms of that cycle
 
     def poll(self, ms):
-        """Sample a cycle, or compute the one sampled."""
-        if self._sampled is None:
-            fault = self._cycle.sample()
-            if fault:
-                self.faults[fault] = self.faults.get(fault, 0) + 1
-            else:
-                self._sampled = ms
-        else:
-            at, self._sampled = self._sampled, None
-            self._take(at, self._measure())
+        """Sample half a cycle, or compute a piece of the one sampled."""
+        wish = self._step(ms)
         if self._at is not None and ms - self._at > _GAP_MS:
             self.gaps += 1
             self._at = self.power = None
+        return wish
 
-    def _measure(self):
+    def _step(self, ms):
+        work, self._moments = self._moments, None
+        if work:
+            moments = next(work)
+            if moments is None:
+                self._moments = work
+                return 0
+            self._take(self._sampled, self._power(moments))
+            return None
+        cycle = self._cycle
+        wait = cycle.wait()
+        if wait > _EARLY_US:
+            return wait // 1000 - _AIM_MS
+        if wait == LATE:
+            cycle.drop()
+            return self._fault("late")
+        second, self._half = self._half, False
+        fault = cycle.sample(None if second else cycle.period // 2)
+        if fault:
+            return self._fault(fault)
+        if second:
+            self._moments = cycle.moments(self._phase_us)
+            return 0
+        self._half = True
+        self._sampled = ms
+        return max(0, cycle.wait() // 1000 - _AIM_MS)
+
+    def _fault(self, name):
+        self._half = False
+        self.faults[name] = self.faults.get(name, 0) + 1
+
+    def _power(self, moments):
         """mW of the sampled cycle."""
-        square, product = self._cycle.moments(self._phase_us)
+        square, product = moments
         ua = isqrt(max(0, square - self._noise) * self._i_gain * self._i_gain) // 16
         self.current = ua // 1000
         if self._cycle.v is None:
@@ -186,7 +261,9 @@ class AdcCt:
         self.power = power
 
     def read(self):
-        """(import, export) in mWh; the part of a mWh stays behind."""
+        """(import, export) in mWh; the part of a mWh stays behind. None while no cycle is good."""
+        if self._at is None:
+            return None
         return (self._energy[0] // _MWH, self._energy[1] // _MWH)
 
     def state(self):

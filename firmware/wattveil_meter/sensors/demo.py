@@ -38,6 +38,9 @@ class Demo:
     def poll(self, utc):
         """Nothing to do."""
 
+    def save(self):
+        """Nothing to keep."""
+
     def open(self, start, blob):
         """Wh or None; Malformed when the blob is not this meter's reading of that interval."""
         body = blob[:4]

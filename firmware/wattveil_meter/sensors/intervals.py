@@ -9,11 +9,12 @@ before. A later poll spoils both intervals, a step of the clock by more than 2 s
 """
 
 from wattveil_meter.fields import Malformed, pack, read_uint, uint, unpack
-from wattveil_meter.store import Damaged
+from wattveil_meter.store import Damaged, Missing
 
 FILE = "sensor.bin"  # fields(uint a, uint b, uint rest in mWh) of a volatile source
 _KEPT = 4  # intervals that can still be asked for
 _JUMP_MS = 2000
+_QUIET_S = 3  # after a boundary: its report goes first
 _SAVE_MS = 895000  # 96 flash writes a day at most; polls do not come to the millisecond
 
 
@@ -41,15 +42,16 @@ class Intervals:
         self._gaps = 0  # of the source, at that moment
         self._ended = []  # (start, Wh or reason), oldest first
         self._saved = None  # ms
+        self._unsaved = False  # since the last boundary
         if source.volatile:
             try:
                 a, b, rest = unpack(storage.read(FILE), 3)
                 source.restore(read_uint(a), read_uint(b))
                 self._rest = min(read_uint(rest), 999)
-            except (Damaged, KeyError):
+            except (Missing, KeyError):
                 pass  # the first start
-            except Malformed:
-                self._count("state")
+            except (Damaged, Malformed):
+                self._count("state")  # the register begins anew
 
     def register(self):
         """(import, export) in mWh since the meter was set up; None when the source has none to give."""
@@ -58,13 +60,18 @@ class Intervals:
     def poll(self, utc):
         """See __init__.py."""
         ms = self._clock.ms()
+        wish = None
         try:
-            self._source.poll(ms)
+            wish = self._source.poll(ms)
         except Exception as error:  # a meter that says "missing" is better than one that resets
             self._source.gaps += 1
             self._count(type(error).__name__)
-        if utc is None:
-            return
+        if utc is not None:
+            self._look(utc, ms)
+        return wish
+
+    def _look(self, utc, ms):
+        """Whether a boundary has been passed."""
         start = self._record.start_of(utc)
         if self._last is None:
             self._enter(start, "gap")  # nobody saw it begin
@@ -77,7 +84,12 @@ class Intervals:
             registers = "gap" if late else self._take()
             self._leave(registers)
             self._enter(start, registers)
-            self._save(ms)
+            self._unsaved = True
+        elif self._unsaved and utc - start >= min(_QUIET_S, self._record.period_s - 1):
+            self._unsaved = False
+            if self._saved is None or ms - self._saved >= _SAVE_MS:
+                self._saved = ms
+                self.save()
         self._last = (utc, ms)
 
     def energy(self, start, length):
@@ -126,10 +138,10 @@ class Intervals:
         self._rest = total % 1000
         return total // 1000
 
-    def _save(self, ms):
-        if not self._source.volatile or (self._saved is not None and ms - self._saved < _SAVE_MS):
+    def save(self):
+        """See __init__.py."""
+        if not self._source.volatile:
             return
-        self._saved = ms
         a, b = self._source.state()
         try:
             self._storage.write(FILE, pack(uint(a), uint(b), uint(self._rest)))

@@ -18,6 +18,9 @@ class Replay:
     def poll(self, utc):
         """Nothing to do."""
 
+    def save(self):
+        """Nothing to keep."""
+
     def energy(self, start, length):
         """Wh in [start, start + length); None: no such line, or one or a file that cannot be read."""
         key = str(start).encode() + b","

@@ -60,6 +60,9 @@ class Simulated:
     def poll(self, utc):
         """Nothing to do."""
 
+    def save(self):
+        """Nothing to keep."""
+
     def energy(self, start, length):
         """Wh in [start, start + length): the register's whole Wh at the end less those at the start."""
         return self._joules(start + length) // 3600 - self._joules(start) // 3600
