@@ -32,8 +32,9 @@ from wattveil.boards.flash import Step, flash
 from wattveil.boards.repl import RawRepl
 from wattveil.boards.schema import find_board
 from wattveil.fleet.emulated import EmulatedMeter
+from wattveil.fleet.packages import MeterKeys, load_package
 from wattveil.fleet.pico import PicoEmulator
-from wattveil.fleet.provision import MeterKeys, load_package, provision
+from wattveil.fleet.provision import provision
 from wattveil.fleet.renew import renew
 from wattveil.fleet.runtime import RuntimeMissing
 from wattveil.fleet.settings import FleetSettings
@@ -130,7 +131,7 @@ def test_doctor_says_what_is_wrong_and_what_to_do(board, fleet, capsys):
     assert facts["link"] == "serial" and facts["sensor"] == "simulated"
     assert "KiB" in facts["flash free"] and "left with the program loaded" in facts["heap"]
     assert any(" start " in line for line in report["log"])
-    keys = MeterKeys.read(load_package(fleet / "meters" / "kitchen"))
+    keys = MeterKeys.read(load_package(fleet / "meters" / "kitchen").files)
     for secret in (keys.link, keys.registration, keys.drbg):
         assert secret.hex() not in json.dumps(report)
 

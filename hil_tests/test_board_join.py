@@ -13,7 +13,8 @@ import pytest
 from wattveil.boards import deploy, repl
 from wattveil.boards.provision import join_board
 from wattveil.boards.repl import BoardError, advice
-from wattveil.fleet.provision import Fleet, MeterPackage, provision
+from wattveil.fleet.packages import MeterPackage
+from wattveil.fleet.provision import Fleet, provision
 from wattveil.fleet.settings import FleetSettings
 from wattveil.links.serial import open_serial
 from wattveil.paillier.keys import generate
@@ -37,7 +38,7 @@ def hello(port: str, package: MeterPackage, receive) -> tuple[bytes, int]:
     """(meter id, boot count) of the HELLO that the board at `port` sends."""
     secrets = Package(package.files["record.bin"], package.files["meter.bin"])
     fleet, fingerprint = secrets.record.fleet, secrets.record.fingerprint
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     with open_serial(port) as link:
         while time.monotonic() < end:
             for frame in receive(link, 1, 1):

@@ -27,8 +27,10 @@ from wattveil.boards import provision as provisioning
 from wattveil.boards import repl
 from wattveil.boards.provision import identity_of, provision_board
 from wattveil.boards.repl import BoardError, RawRepl
+from wattveil.boards.schema import find_board
 from wattveil.fleet.emulated import EmulatedMeter
-from wattveil.fleet.provision import BEGUN, MeterKeys, load_package, provision
+from wattveil.fleet.packages import BEGUN, LIVING, SEEDS_BIN, MeterKeys, MeterSeeds, load_package
+from wattveil.fleet.provision import provision
 from wattveil.fleet.renew import renew
 from wattveil.fleet.settings import FleetSettings
 from wattveil.paillier.keys import generate
@@ -59,7 +61,7 @@ def test_a_meter_keeps_its_keys_and_counts_on_through_a_renewal(board, fleet, tm
     assert on_board(board, fleet, "kitchen") == 0
     package = load_package(fleet / "meters" / "kitchen")
     assert package.number == 1
-    assert not any((fleet / "meters" / "kitchen" / name).exists() for name in BEGUN)  # moved
+    assert not any((fleet / "meters" / "kitchen" / name).exists() for name in LIVING)  # moved
     assert json.loads((board.folder / "config.json").read_text())["sensor"]["kind"] == "simulated"
     first = hello(board.port, package, receive)
     assert on_board(board, fleet, "kitchen") == 0  # nothing to do: restarts it
@@ -72,7 +74,7 @@ def test_a_meter_keeps_its_keys_and_counts_on_through_a_renewal(board, fleet, tm
     renew(
         fleet, new, roster=["attic", "kitchen", "shed"], key=generate(256, insecure_test_key=True)
     )
-    assert not any((new / "meters" / "kitchen" / name).exists() for name in BEGUN)
+    assert not any((new / "meters" / "kitchen" / name).exists() for name in LIVING)
     assert on_board(board, new, "kitchen") == 0
     renewed = load_package(new / "meters" / "kitchen")
     assert renewed.number == 2
@@ -102,16 +104,24 @@ def test_a_board_moves_to_another_fleet_and_leaves_nothing_behind(power, fleet, 
     assert (
         board.folder / config["link"]["wifi"]["password_file"]
     ).read_text() == "hunter2 hunter2"
-    for name in ("period.bin", "log.txt", "sensor.bin", "readings.csv"):
+    (board.folder / "ready").mkdir()
+    for name in ("period.bin", "ready/period.bin", "log.txt", "sensor.bin", "readings.csv"):
         (board.folder / name).write_bytes(b"of the household")
-    keys = MeterKeys.read(load_package(fleet / "meters" / "kitchen"))
+    keys = MeterKeys.read(load_package(fleet / "meters" / "kitchen").files)
+    seeds = MeterSeeds.read((board.folder / SEEDS_BIN).read_bytes())
 
     assert on_board(board, other, "kitchen") == 1
     assert "--erase makes it give up those keys" in capsys.readouterr().err.replace("\n", " ")
     assert (board.folder / "period.bin").read_bytes() == b"of the household"
     assert on_board(board, other, "kitchen", "--erase") == 0
     left = b"".join(p.read_bytes() for p in board.folder.rglob("*") if p.is_file())
-    for secret in (keys.link, keys.registration, keys.drbg, keys.dealer_seed, keys.center_seed):
+    for secret in (
+        keys.link,
+        keys.registration,
+        keys.drbg,
+        seeds.dealer.secret,
+        seeds.center.secret,
+    ):
         assert secret not in left
     assert b"hunter2" not in left and b"of the household" not in left
 
@@ -119,7 +129,7 @@ def test_a_board_moves_to_another_fleet_and_leaves_nothing_behind(power, fleet, 
     assert on_board(board, fleet, "kitchen", "--erase") == 1
     assert "draw new keys with --rekey" in capsys.readouterr().err.replace("\n", " ")
     assert on_board(board, fleet, "kitchen", "--erase", "--rekey") == 0
-    again = MeterKeys.read(load_package(fleet / "meters" / "kitchen"))
+    again = MeterKeys.read(load_package(fleet / "meters" / "kitchen").files)
     assert again.link != keys.link and again.drbg != keys.drbg
     assert json.loads((fleet / "cloud" / "meters.json").read_text())["kitchen"] == {
         "link_key": again.link.hex()
@@ -128,10 +138,13 @@ def test_a_board_moves_to_another_fleet_and_leaves_nothing_behind(power, fleet, 
 
 def test_one_package_never_goes_to_two_boards(power, fleet, capsys):
     one, two = power(), power()
-    assert on_board(one, fleet, "shed") == 0
+    assert on_board(one, fleet, "shed", "--board", "rpi_pico") == 0
+    config = json.loads((one.folder / "config.json").read_text())
+    assert config["watchdog_ms"] == find_board("rpi_pico").reset.watchdog_ms
     assert on_board(two, fleet, "shed") == 1
-    assert "counters of meter 'shed' are on the board" in capsys.readouterr().err.replace(
-        "\n", " "
+    assert (
+        "counters and seeds of meter 'shed' are on the board"
+        in capsys.readouterr().err.replace("\n", " ")
     )
     assert not (two.folder / "meter.bin").exists()
 
@@ -166,12 +179,14 @@ def test_a_cable_pulled_at_any_moment_never_resets_a_used_counter(power, tmp_pat
     monkeypatch.setattr(RawRepl, "run", counted(run))
     monkeypatch.setattr(RawRepl, "ask", counted(ask))
     refused, resumed, used = 0, 0, checked(pack(uint(7), uint(0)))
+    seeds = (folder / SEEDS_BIN).read_bytes()
     done = provision_board(board.port, folder).deployed
     monkeypatch.setattr(provisioning, "deploy", lambda *_, **__: done)  # nothing more to copy
     board.kill()
     wipe(board.folder)
     board.start()
-    for name, data in BEGUN.items():
+    begun = {**BEGUN, SEEDS_BIN: seeds}
+    for name, data in begun.items():
         (folder / name).write_bytes(data)
     count = 0
     provision_board(board.port, folder)
@@ -182,7 +197,7 @@ def test_a_cable_pulled_at_any_moment_never_resets_a_used_counter(power, tmp_pat
         board.kill()  # the meter of the round before, if it got that far, writes no more
         wipe(board.folder)
         board.start()
-        for name, data in BEGUN.items():  # as before the first provisioning
+        for name, data in begun.items():  # as before the first provisioning
             (folder / name).write_bytes(data)
         with contextlib.suppress(Unplugged):
             provision_board(board.port, folder)
@@ -227,10 +242,11 @@ def test_a_whole_bench_at_once(power, fleet, tmp_path, capsys, monkeypatch):
     assert "garden: is meter shed" in said
     assert identity_of((two.folder / "meter.bin").read_bytes()).id == "shed"
     two.kill()
-    monkeypatch.setattr(repl, "ENTER_S", 1)
+    monkeypatch.setattr(repl, "ENTER_S", 3)  # of kitchen, for garden is not there
     assert command("doctor", "--all", "--bench", bench, "--json") == 1
     said = capsys.readouterr()
     assert set(json.loads(said.out)) == {"kitchen"}
     assert "garden: " in said.err and "no raw REPL" in said.err.replace("\n", " ")
     assert command("deploy", "garden", "--bench", bench) == 1
+    monkeypatch.undo()
     assert command("deploy", "kitchen", "--bench", bench) == 0

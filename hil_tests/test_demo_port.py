@@ -17,8 +17,9 @@ def test_a_board_joins_emulated_meters(
 ) -> None:
     port, _ = board_console
     options = DemoOptions(
-        meters=3, periods=2, bits=1024, gamma=2, quorum="0.5", drop=drop, ports=(port,)
-    )
+        meters=3, periods=2, bits=1024, gamma=2, quorum="0.5", drop=drop, ports=(port,),
+        deadline=120.0,
+    )  # fmt: skip
     plan = make_plan(options)
     result = run_demo(plan, root=tmp_path)
     assert sum(entry["meters"] for entry in result["runtime"]) == 3

@@ -21,6 +21,7 @@ from wattveil_meter.wire import stuff
 
 ECHO = Path(__file__).parent / "echo_main.py"
 LIMIT = 8192
+PATIENCE_S = 60.0  # of a test on a busy machine
 
 PARENT = """
 import sys, time
@@ -33,14 +34,14 @@ time.sleep(60)
 """
 
 
-def test_all_bytes_and_bursts_pass(tier, emulate, receive, greet):
+def test_all_bytes_and_bursts_pass(runtime, emulate, receive, greet):
     rng = random.Random(1)
     frames = [
         bytes(range(256)),
         *(rng.randbytes(4096) for _ in range(4)),
         b"\x03\x04\x7e\x7d" * 99,
     ]
-    with open_serial(emulate(tier, ECHO).port, limit=LIMIT) as link:
+    with open_serial(emulate(runtime, ECHO).port, limit=LIMIT) as link:
         greet(link)
         for frame in frames:
             assert link.write(frame)
@@ -48,8 +49,8 @@ def test_all_bytes_and_bursts_pass(tier, emulate, receive, greet):
         assert link.refused == {"damaged": 0, "oversized": 0, "overflow": 0}
 
 
-def test_killed_and_restarted_on_the_same_port(tier, emulate, receive, greet):
-    meter = emulate(tier, ECHO)
+def test_killed_and_restarted_on_the_same_port(runtime, emulate, receive, greet):
+    meter = emulate(runtime, ECHO)
     with open_serial(meter.port, limit=LIMIT) as link:
         greet(link)
         first = meter.pid
@@ -65,8 +66,8 @@ def test_killed_and_restarted_on_the_same_port(tier, emulate, receive, greet):
         assert receive(link, 1) == [b"to a live one"]
 
 
-def test_host_closes_and_opens_the_port_again(tier, emulate, receive, greet):
-    meter = emulate(tier, ECHO)
+def test_host_closes_and_opens_the_port_again(runtime, emulate, receive, greet):
+    meter = emulate(runtime, ECHO)
     for round in (b"one", b"two"):
         with open_serial(meter.port, limit=LIMIT) as link:
             greet(link)
@@ -75,8 +76,8 @@ def test_host_closes_and_opens_the_port_again(tier, emulate, receive, greet):
     assert meter.alive()
 
 
-def test_streams_that_start_in_the_middle(tier, emulate, receive, greet):
-    meter = emulate(tier, ECHO)
+def test_streams_that_start_in_the_middle(runtime, emulate, receive, greet):
+    meter = emulate(runtime, ECHO)
     with open_serial(meter.port, limit=LIMIT) as link:
         greet(link)
     frames = [bytes([i]) * 1500 for i in (1, 2)]
@@ -89,60 +90,63 @@ def test_streams_that_start_in_the_middle(tier, emulate, receive, greet):
     finally:
         os.close(port)
     with open_serial(meter.port, limit=LIMIT) as link:
-        got = receive(link, 2, 1)
-        assert [frame for frame in frames if frame in got] == got  # whole ones only
         link.write(b"in step again")
-        assert receive(link, 1)[-1:] == [b"in step again"]
+        got: list[bytes] = []
+        while b"in step again" not in got:
+            came = receive(link, 1)
+            assert came, "not in step"
+            got += came
+        assert [frame for frame in frames if frame in got] == got[:-1]  # whole ones only
 
 
-def test_hang_up_is_a_clean_end(tier, emulate, greet):
-    meter = emulate(tier, ECHO)
+def test_hang_up_is_a_clean_end(runtime, emulate, greet):
+    meter = emulate(runtime, ECHO)
     with open_serial(meter.port, limit=LIMIT) as link:
         greet(link)
     meter.hang_up()
-    assert meter.wait(10) == 0
+    assert meter.wait(PATIENCE_S) == 0
     assert meter.log() == ""
 
 
-def test_close_is_an_unplugged_cable(tier, emulate, receive, greet):
-    meter = emulate(tier, ECHO)
+def test_close_is_an_unplugged_cable(runtime, emulate, receive, greet):
+    meter = emulate(runtime, ECHO)
     link = open_serial(meter.port, limit=LIMIT)
     greet(link)
     meter.close()
     with pytest.raises(LinkDown, match=meter.port):
-        receive(link, 1, 2)
+        receive(link, 1)
     with pytest.raises(LinkDown, match="closed"):
         link.write(b"x")
 
 
-def test_log_keeps_the_traceback_and_stays_small(tier, emulate, receive, greet, monkeypatch):
+def test_log_keeps_the_traceback_and_stays_small(runtime, emulate, receive, greet, monkeypatch):
     monkeypatch.setattr(emulated, "LOG_BYTES", 5000)
-    meter = emulate(tier, ECHO)
+    meter = emulate(runtime, ECHO)
     with open_serial(meter.port, limit=LIMIT) as link:
         greet(link)
         link.write(b"spam")
         assert receive(link, 1) == [b"spam"]
         link.write(b"raise")
-        assert meter.wait(10) == 1
-    end = time.monotonic() + 5
+        assert meter.wait(PATIENCE_S) == 1
+    end = time.monotonic() + PATIENCE_S
     while "as asked" not in meter.log() and time.monotonic() < end:
         time.sleep(0.01)
     assert "ValueError: as asked" in meter.log()
     assert len(meter.log()) <= 5000
 
 
-def test_meters_die_with_the_process_that_started_them(tier, tmp_path):
+def test_meters_die_with_the_process_that_started_them(runtime, tmp_path):
     """Also one that never looks at its input."""
     main = tmp_path / "deaf.py"
     main.write_text("import time\nwhile True:\n    time.sleep(1)\n")
-    command = [sys.executable, "-c", PARENT, str(tmp_path), tier, str(main)]
+    command = [sys.executable, "-c", PARENT, str(tmp_path), runtime, str(main)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as parent:
         assert parent.stdout
         pid = int(parent.stdout.readline())
         os.kill(pid, 0)
         parent.kill()
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE_S
     while running(pid):
         assert time.monotonic() < end, "the meter outlived its parent"
         time.sleep(0.02)

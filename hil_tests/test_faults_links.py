@@ -1,4 +1,4 @@
-"""Faults of lines, hosts and clocks: what is lost, what is counted, how long it takes."""
+"""Faults of lines, hosts and power: what is lost, what is counted, how long it takes."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from pathlib import Path
 import pytest
 
 from fieldfleet import ROLES, Field
+from tiers import Tier
+from wattveil_meter.wire import REPORT
 
 ALL = [1, 2, 3, 4]
 
 
 @pytest.fixture(scope="module")
-def field(tmp_path_factory: pytest.TempPathFactory, runtimes: tuple[str, ...]) -> Iterator[Field]:
+def field(
+    tmp_path_factory: pytest.TempPathFactory, runtimes: tuple[str, ...], field_tier: Tier | None
+) -> Iterator[Field]:
     """Four meters on serial lines, those of 1 and 2 with a Cable; half of them ARM where it is there."""
-    with Field(tmp_path_factory.mktemp("links"), runtimes=runtimes, cables=(1, 2)) as field:
+    root = tmp_path_factory.mktemp("links")
+    with Field(root, runtimes=runtimes, cables=(1, 2), tier=field_tier) as field:
         yield field.up()
 
 
 def test_meters_that_are_there_first_wait_for_the_rest(
-    tmp_path: Path, runtimes: tuple[str, ...], recovered
+    tmp_path: Path, runtimes: tuple[str, ...], field_tier: Tier | None, recovered
 ) -> None:
-    with Field(tmp_path, runtimes=runtimes) as field:
+    with Field(tmp_path, runtimes=runtimes, tier=field_tier) as field:
         first_connect(field, recovered)
 
 
@@ -41,7 +46,8 @@ def first_connect(field: Field, recovered) -> None:
 
 
 def test_noise_on_the_line_is_counted_and_costs_nothing(field: Field, recovered) -> None:
-    cable = field.cables[1]
+    noisy = field.target(1)
+    cable = field.cables[noisy]
     kinds = ("damaged", "lost", "rubbish")
     cable.noise = 1500
     start = field.begin()
@@ -50,7 +56,7 @@ def test_noise_on_the_line_is_counted_and_costs_nothing(field: Field, recovered)
     cable.noise = 0
     field.end(start, ALL)
     took += field.whole()
-    refused = field.counts(1)
+    refused = field.counts_at_stop(noisy)
     assert sum(refused.get(f"link_{name}", 0) for name in ("damaged", "oversized")) > 0, refused
     recovered(took)
 
@@ -58,14 +64,13 @@ def test_noise_on_the_line_is_counted_and_costs_nothing(field: Field, recovered)
 def test_an_unplugged_cable_costs_its_own_reports(field: Field, recovered) -> None:
     start = field.begin()
     field.prepared(start, ALL)
-    field.cables[2].unplug()
+    field.unplug(2)
     field.end(start, [1, 3, 4])
     start = field.begin()
     field.prepared(start, [1, 3, 4])
     field.end(start, [1, 3, 4])
     field.attach(2)  # another port, as a board that is plugged in again may get
     took = field.wait("the meter is back", lambda: 2 in field.period(field.now)["prepared"])
-    assert field.counts(2) is not None
     recovered(took + field.whole())
 
 
@@ -109,24 +114,65 @@ def test_an_hour_without_the_cloud_costs_what_could_not_be_prepared(
     recovered(took)
 
 
-def test_a_missing_reading_is_absent_and_not_zero(field: Field, recovered) -> None:
-    start = field.begin(skip=1)
+def test_a_power_cut_before_the_report_costs_one_period(field: Field, recovered) -> None:
+    if field.tier:
+        field.tier.needs_power()
+    start = field.begin()
     field.prepared(start, ALL)
-    readings = field.folder(4) / "readings.csv"
-    whole = readings.read_text()
-    readings.write_text(
-        "".join(line for line in whole.splitlines(True) if not line.startswith(str(start)))
-    )
-    field.end(start, [1, 2, 3])
-    assert field.period(start)["absent"] == [4]
-    readings.write_text(whole)
+    field.meters[2].kill()
+    field.power(2)
+    field.wait("the meter says so", lambda: 2 in field.period(start)["absent"])
+    field.end(start, [1, 3, 4])  # not its reading, nor half of what it had sent
+    assert field.cloud()["meters"]["2"]["state"] == "registered"
     recovered(field.whole())
-    field.wait("the meter's own count", lambda: field.counts(4).get("no_reading") == 1)
+
+
+def test_a_power_cut_after_the_report_was_stored_costs_nothing(field: Field, recovered) -> None:
+    """The cloud's machine is away: the report is on the meter's flash when the power goes."""
+    if field.tier:
+        field.tier.needs_power()
+    start = field.begin()
+    field.prepared(start, ALL)
+    cable = field.cables[2]
+    before = cable.counts["swallowed"]
+    cable.swallow = REPORT
+    field.clock(start + field.settings.period_s)
+    field.wait("a report on its way", lambda: cable.counts["swallowed"] > before)
+    field.meters[2].kill()
+    cable.swallow = 0
+    field.power(2)
+    took = field.end(start, ALL)
+    assert field.refused("conflict") == 0
+    recovered(took + field.whole())
+
+
+def test_a_missing_reading_is_absent_and_not_zero(field: Field, recovered) -> None:
+    number = field.target(4)
+    others = [n for n in ALL if n != number]
+    next_start = field.now + field.settings.period_s
+    with field.stopped(number) as files:
+        readings = files.read("readings.csv")
+        lines = readings.splitlines(True)
+        assert any(line.startswith(b"%d," % next_start) for line in lines)
+        files.write(
+            "readings.csv",
+            b"".join(line for line in lines if not line.startswith(b"%d," % next_start)),
+        )
+    start = field.begin()
+    assert start == next_start
+    field.prepared(start, ALL)
+    field.clock(start + field.settings.period_s)
+    field.wait("the meter to say so", lambda: field.period(start)["absent"] == [number])
+    field.end(start, others)
+    recovered(field.whole())
+    with field.stopped(number) as files:
+        assert field.counts(number)["no_reading"] == 1
+        files.write("readings.csv", readings)
 
 
 def test_all_that_was_released_is_exact(field: Field) -> None:
     """Over the whole life of this fleet: nothing twice, nothing else."""
     field.released_once()
     for number in ALL:
-        field.stop_meter(number)
+        field.counts_at_stop(number)
     assert all("crash" not in line for number in ALL for line in field.log_lines(number))

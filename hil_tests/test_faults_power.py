@@ -1,7 +1,11 @@
-"""Faults of one meter's power, flash and program: what is lost, what is counted, how long it takes."""
+"""Faults of one meter's flash and program: what is lost, what is counted, how long it takes.
+
+These need a hand on a process. Their like for a chip is in test_faults_device.py.
+"""
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -9,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fieldfleet import PATIENCE_S, Field
-from wattveil_meter.wire import REPORT
+from fieldfleet import SLOW, Field
+from tiers import PATIENCE_S
 
 HERE = Path(__file__).parent
 
@@ -18,42 +22,16 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="module")
 def field(tmp_path_factory: pytest.TempPathFactory, runtimes: tuple[str, ...]) -> Iterator[Field]:
     """Four meters; the last two have a littlefs, and a watchdog."""
-    with Field(tmp_path_factory.mktemp("power"), runtimes=runtimes[:1], cables=(2,)) as field:
+    with Field(tmp_path_factory.mktemp("power"), runtimes=runtimes[:1]) as field:
         for name in ("dealer", "center", "cloud"):
             field.start_role(name)
-        field.change_config(4, watchdog_ms=2000)
+        config = field.prepare_folder(4) / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"watchdog_ms": 2000}))
         mains = {3: HERE / "littlefs_main.py", 4: HERE / "watchdog_main.py"}
         for number in range(1, 5):
             field.start_meter(number, mains.get(number), "640k" if number == 3 else None)
         field.wait("registration", lambda: set(field.states()) == {"registered"})
         yield field
-
-
-def test_a_power_cut_before_the_report_costs_one_period(field: Field, recovered) -> None:
-    start = field.begin()
-    field.prepared(start, [1, 2, 3, 4])
-    field.meters[2].restart()
-    field.wait("the meter says so", lambda: 2 in field.period(start)["absent"])
-    field.end(start, [1, 3, 4])  # not its reading, nor half of what it had sent
-    assert field.cloud()["meters"]["2"]["state"] == "registered"
-    recovered(field.whole())
-
-
-def test_a_power_cut_after_the_report_was_stored_costs_nothing(field: Field, recovered) -> None:
-    """The cloud's machine is away: the report is on the meter's flash when the power goes."""
-    start = field.begin()
-    field.prepared(start, [1, 2, 3, 4])
-    cable = field.cables[2]
-    cable.swallow = REPORT
-    field.clock(start + field.settings.period_s)
-    field.wait("a report on its way", lambda: cable.counts["swallowed"])
-    field.meters[2].kill()
-    stored = (field.folder(2) / "period.bin").read_bytes()
-    cable.swallow = 0
-    field.meters[2].start()
-    took = field.end(start, [1, 2, 3, 4])
-    assert len(stored) > 64 and field.refused("conflict") == 0
-    recovered(took + field.whole())
 
 
 @pytest.mark.parametrize("write", [0, 1, 2, 3])
@@ -91,9 +69,8 @@ def test_a_full_flash_sends_nothing_it_could_not_store(field: Field, recovered) 
     full.touch()
     field.clock(start + field.settings.period_s)
     field.wait("the meter counts it", lambda: field.counts(3).get("flash", 0) >= 1)
-    field.wait("the others", lambda: set(field.period(start)["reported"]) >= {1, 2, 4})
     assert field.meters[3].alive() and 3 not in field.period(start)["reported"]
-    full.unlink()  # within the tries it makes; after them it says ABSENT
+    full.unlink()  # within the tries it makes (24 s); after them it says ABSENT
     took = field.end(start, [1, 2, 3, 4])
     recovered(took + field.whole())
 
@@ -101,8 +78,8 @@ def test_a_full_flash_sends_nothing_it_could_not_store(field: Field, recovered) 
 def test_a_hung_sensor_is_ended_by_the_watchdog(field: Field, recovered) -> None:
     start = field.begin()
     field.prepared(start, [1, 2, 3, 4])
-    (field.folder(4) / "hang").touch()
     begun = time.monotonic()
+    (field.folder(4) / "hang").touch()
     assert field.meters[4].wait(PATIENCE_S) == -signal.SIGALRM
     assert time.monotonic() - begun > 1  # the limit is 2 s, in whole seconds of alarm(2)
     (field.folder(4) / "hang").unlink()
@@ -117,14 +94,13 @@ def test_a_crash_loop_ends_in_safe_mode(field: Field, recovered) -> None:
     start = field.begin()
     field.prepared(start, [1, 2, 3, 4])
     meter = field.meters[1]
-    field.stop_meter(1)
     secret = (field.folder(1) / "meter.bin").read_bytes()
-    (field.folder(1) / "meter.bin").write_bytes(secret[:-7])
+    with field.stopped(1) as files:
+        files.write("meter.bin", secret[:-7])
     for _ in range(5):
-        meter.start()
         assert meter.wait(PATIENCE_S) == 1
-    meter.start()
-    assert meter.wait(PATIENCE_S) == 0  # a board is at its REPL now: test_pico_emulated.py
+        meter.start()
+    assert meter.wait(PATIENCE_S) == 0  # a board is at its REPL now: test_faults_device.py
     lines = field.log_lines(1)
     assert lines[-1].split()[2:] == ["safe_mode", "for_s=600"]
     assert lines[-3].split()[2:4] == ["crash", "Malformed"] and "fields.py:" in lines[-3]
@@ -141,6 +117,5 @@ def test_all_that_was_released_is_exact(field: Field) -> None:
     """Over the whole life of this fleet: nothing twice, nothing else."""
     field.released_once()
     for number in field.meters:
-        counts = field.stop_meter(number)
-        assert set(counts) <= {"unclean", "flash", "replayed", "late", "unanswered"}, counts
-        field.meters[number].start()
+        counts = field.counts_at_stop(number)
+        assert set(counts) <= {"unclean", "flash", *SLOW}, counts

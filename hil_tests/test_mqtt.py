@@ -18,6 +18,7 @@ from wattveil.fleet.broker import AMQTT
 def test_the_command_line() -> None:
     usable("micropython")
     command = "demo --link mqtt --meters 8 --periods 4 --runtime micropython --json".split()
+    command += ["--deadline", "120"]  # on a busy machine nobody is left out
     done = subprocess.run(
         [sys.executable, "-m", "wattveil", *command], capture_output=True, text=True, timeout=240
     )

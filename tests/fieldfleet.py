@@ -9,30 +9,40 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import signal
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from exactness import noise_of
+from fieldfiles import counters, log_lines, package
 from fieldlines import Cable, Gate
+from tiers import PATIENCE_S, Process
 from wattveil.demo.processes import RoleFailed, RoleProcess
 from wattveil.fleet.broker import ADDRESS, HOST, Access, Broker
-from wattveil.fleet.emulated import EmulatedMeter
-from wattveil.fleet.provision import Fleet, provision
+from wattveil.fleet.packages import LIVING
+from wattveil.fleet.provision import provision
+from wattveil.fleet.renew import Renewed
 from wattveil.fleet.replay import write_readings
 from wattveil.fleet.settings import FleetSettings
+from wattveil.fleet.tables import table_set
 from wattveil.paillier.keys import generate
 
-MAIN = Path(__file__).parent.parent / "hil_tests" / "recording_main.py"
+HIL = Path(__file__).parent.parent / "hil_tests"
+MAIN = HIL / "recording_main.py"
+BOARD_MAINS = (HIL / "board_main.py", HIL / "main_recorder.py")
+SUBJECT = 2
 START = 1_767_636_000  # 2026-01-05T18:00:00Z
-PATIENCE_S = 90.0  # of a test on a busy machine; nothing is decided by it
+# What a meter counts where an answer takes longer than it waits; a registration asked twice is refused.
+SLOW = ("late", "replayed", "unanswered", "refused")
 ROLES = ("dealer", "center", "cloud")
+
+
+class TooSlow(AssertionError):
+    """What was waited for has not come."""
 
 
 class Field:
@@ -40,6 +50,9 @@ class Field:
 
     link: "serial", or "mqtt" through a broker of our own and a Gate in front of it. cables: meters whose
     serial line is a Cable. deadline: seconds; long, for tests close a period themselves (`end`).
+    tier: what plays meter `subject`, behind a Cable (hil_tests/tiers.py); None: a process like the
+    others, and subject is 0. Such a meter's files are only seen while it is stopped, so a total
+    with it in is checked at the end (`released_once`).
     """
 
     def __init__(
@@ -54,8 +67,11 @@ class Field:
         main: Path = MAIN,
         deadline: float = 120.0,
         start: int = START,
+        tier: Any = None,
     ) -> None:
         self.root, self.link, self.main, self.deadline = root, link, main, deadline
+        self.tier, self.subject = tier, SUBJECT if tier else 0
+        self.patience_s = PATIENCE_S * (tier.slow if tier else 1)
         settings = FleetSettings(
             delta=1000, gamma=2, quorum="0.5", bits=256, period_s=period_s, poll_ms=100, tables=128
         )
@@ -67,14 +83,19 @@ class Field:
         self.fleet = provision(root / "fleet", key, ids, settings, day=start // 86_400)
         self.runtimes = {n: runtimes[n % len(runtimes)] for n in range(1, meters + 1)}
         self.roles: dict[str, RoleProcess] = {}
-        self.meters: dict[int, EmulatedMeter] = {}
-        self.cables = {number: Cable() for number in cables}
+        self.meters: dict[int, Any] = {}
+        self._plugged: dict[int, str] = {}  # the cloud's ports, by meter
+        self._board: Any = None  # the subject, over renewals
+        self._all_checked = False  # whether the subject's shares are here too
+        self.cables = {number: Cable() for number in ([self.subject] if tier else cables)}
         self._sockets = Path(tempfile.mkdtemp(prefix="wattveil-", dir="/tmp"))
         self.broker: Broker | None = None
         if link == "mqtt":
             self._access = Access.create(self.fleet.record.fleet, meters)
             self.broker = Broker(self._access, root / "broker.log")
-            self.gate = Gate(self.broker.port)
+            place = tier.bench.broker if tier else None  # as a board's Wi-Fi reaches this machine
+            self._address = place.address if place else ADDRESS
+            self.gate = Gate(self.broker.port, self._address, place.port if place else 0)
         self._cloud_options: tuple[str, ...] | None = None
 
     # --- who is there ---------------------------------------------------------------------------
@@ -122,39 +143,90 @@ class Field:
             count = min(2 * 86_400 // step, 2000)
             write_readings(folder, [(self.now + i * step, 100 + number) for i in range(-4, count)])
             if self.broker:
-                self._access.write_meter(folder, number, HOST, self.gate.port, ADDRESS)
+                self._access.write_meter(folder, number, HOST, self.gate.port, self._address)
         return folder
 
-    def start_meter(
-        self, number: int, main: Path | None = None, heap: str | None = None
-    ) -> EmulatedMeter:
+    def start_meter(self, number: int, main: Path | None = None, heap: str | None = None) -> Any:
         """Power on, for the first time."""
         folder = self.prepare_folder(number)
-        meter = EmulatedMeter(
-            folder,
-            self.runtimes[number],
-            main=main or self.main,
-            heap=heap,
-            console=self.link == "serial",
-        )
+        if number == self.subject:
+            if not self._board:
+                self._board = self.tier.meter(self.root / "board", *BOARD_MAINS)
+            self.meters[number] = self._board
+            self.become(self, number)
+            return self._board
+        more = {"heap": heap, "console": self.link == "serial"}
+        meter = Process(folder, self.runtimes[number], main=main or self.main, **more)
         meter.start()
         self.meters[number] = meter
         if "cloud" in self.roles:
             self.attach(number)
         return meter
 
+    def become(self, fleet: Field, number: int) -> None:
+        """Make the meter under test this one of a fleet: its counters move to it, once. Plug it in."""
+        folder = fleet.folder(number)
+        files = package(folder)
+        if self.broker:
+            config, more = self.tier.on_network(json.loads(files["config.json"]))
+            files |= more | {"config.json": json.dumps(config).encode()}
+        new = set(LIVING) <= set(files)
+        if not new:
+            files = {name: data for name, data in files.items() if name not in LIVING}
+        self.unplug(self.subject)
+        self._board.put(files, table_set(fleet.fleet.record)[1], new=new)
+        for name in LIVING:
+            (folder / name).unlink(missing_ok=True)
+        if "cloud" in self.roles:
+            self.attach(self.subject)
+
+    @contextlib.contextmanager
+    def stopped(self, number: int) -> Iterator[Any]:
+        """A meter's files, once Ctrl-C has stopped it; it starts again afterwards.
+
+        It sits out the period it was in: `begin` gives the next one.
+        """
+        if number == self.subject:
+            self.unplug(number)
+        with self.meters[number].stopped() as files:
+            yield files
+        self.start = self.now - self.now % self.settings.period_s
+        if number == self.subject and "cloud" in self.roles:
+            self.attach(number)
+
+    def power(self, number: int) -> None:
+        """Give it back after `meters[number].kill()`."""
+        self.meters[number].start()
+        if number == self.subject and self.tier.place:  # its port went with the power
+            self.attach(number)
+
+    def counts_at_stop(self, number: int) -> dict[str, int]:
+        """A meter's counters since its last start, by stopping it; it starts again."""
+        with self.stopped(number):
+            assert self.log_lines(number)[-1].split()[2] == "stop", self.log_lines(number)
+            return self.counts(number)
+
+    def target(self, number: int) -> int:
+        """Who has to suffer: this one, unless there is a meter under test."""
+        return self.subject or number
+
     def attach(self, number: int) -> None:
-        """Plug a meter's cable into the cloud's machine."""
+        """Plug a meter's cable into the cloud's machine; nothing to do for one on a network."""
+        self.unplug(number)
+        if self.link != "serial":
+            return
         port = self.meters[number].port
         if number in self.cables:
             port = self.cables[number].plug(port)
-        if port:
-            self.roles["cloud"].ask(attach=[{"port": port}])
+        self.roles["cloud"].ask(attach=[{"port": port}])
+        self._plugged[number] = port
 
-    def change_config(self, number: int, **more: Any) -> None:
-        """Other settings in config.json, for the next start."""
-        path = self.prepare_folder(number) / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    def unplug(self, number: int) -> None:
+        """For good: a pseudo-terminal's name may be somebody else's next."""
+        if port := self._plugged.pop(number, None):
+            self.roles["cloud"].ask(detach=[{"port": port}])
+        if number in self.cables:
+            self.cables[number].unplug()
 
     # --- what is known ----------------------------------------------------------------------------
 
@@ -176,45 +248,30 @@ class Field:
         return dict(self.cloud()["periods"].get(str(start), empty))
 
     def counts(self, number: int) -> dict[str, int]:
-        """A meter's counters since its last start, as far as its log tells them (log.py)."""
-        told: dict[str, int] = {}
-        for line in self.log_lines(number):
-            words = line.split()
-            if words[2] == "start":
-                told = {}
-            for word in words[3:]:
-                name, found, value = word.partition("=")
-                if found and value.lstrip("-").isdigit():
-                    told[name] = int(value)
-        return told
+        """A meter's counters since its last start, as far as its log tells them."""
+        return counters(self.log_lines(number))
 
     def log_lines(self, number: int) -> list[str]:
-        """Of log.txt."""
-        path = self.folder(number) / "log.txt"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [line for line in lines if len(line.split()) > 2]
-
-    def stop_meter(self, number: int) -> dict[str, int]:
-        """Ctrl-C; its counters at the end."""
-        meter = self.meters[number]
-        assert meter.pid is not None
-        os.kill(meter.pid, signal.SIGINT)
-        meter.wait(PATIENCE_S)
-        assert self.log_lines(number)[-1].split()[2] == "stop", self.log_lines(number)
-        return self.counts(number)
+        """Of log.txt; of a meter under test, as it was when it was last stopped."""
+        if number == self.subject:
+            return log_lines(Path(self._board.folder) / "board-log.txt")
+        return log_lines(self.folder(number) / "log.txt")
 
     def logs(self) -> list[Path]:
         """All that might say why a test failed."""
         paths = [role.log for role in self.roles.values()]
-        for number in self.meters:
-            paths += [self.folder(number) / "log.txt", self.folder(number) / "stderr.txt"]
+        for number, meter in self.meters.items():
+            if number == self.subject:
+                self.cables[number].unplug()
+            paths += meter.logs()
         return [path for path in paths if path.exists()]
 
-    def wait(self, what: str, condition: Callable[[], Any], limit_s: float = PATIENCE_S) -> float:
-        """Wait for an event; how long it took, in seconds."""
-        begun = time.monotonic()
+    def wait(self, what: str, condition: Callable[[], Any], limit_s: float | None = None) -> float:
+        """Wait for an event; how long it took, in seconds. TooSlow."""
+        begun, limit_s = time.monotonic(), limit_s or self.patience_s
         while not condition():
-            assert time.monotonic() - begun < limit_s, f"{what}: not within {limit_s:.0f} s"
+            if time.monotonic() - begun > limit_s:
+                raise TooSlow(f"{what}: not within {limit_s:.0f} s")
             time.sleep(0.03)
         return time.monotonic() - begun
 
@@ -276,6 +333,8 @@ class Field:
         assert state["reported"] == list(members), state
         release = self.roles["center"].ask(status=True)["releases"][str(start)]
         assert release["members"] == list(members)
+        if self.subject in members and not self._all_checked:
+            return
         plan: Any = SimpleNamespace(roster=self.fleet.roster, settings=self.settings)
         noise = noise_of(plan, self.root, start, list(members), self.fleet.root)
         true = sum(100 + number for number in members)
@@ -288,27 +347,43 @@ class Field:
 
     def released_once(self) -> None:
         """Every total that was ever released is exact, and epsilon was spent once for each."""
+        if self.subject:
+            with self.stopped(self.subject) as files:
+                shares = files.read("shares.csv")
+            (self.folder(self.subject) / "shares.csv").write_bytes(shares)
+            self._all_checked = True
         center = self.roles["center"].ask(status=True)
         for start, release in center["releases"].items():
             self.check(int(start), release["members"])
+        self._all_checked = False
         times = [n for release in center["releases"].values() for n in release["members"]]
         most = max(times.count(number) for number in self.runtimes)
         assert center["epsilon_spent"] == str(most)  # of the household that was in most totals
 
-    def move(self, fleet: Fleet) -> None:
-        """Go on with the folders of another fleet (a renewed record); everything is stopped."""
+    def move(self, renewed: Renewed) -> None:
+        """Go on in the folders of a renewed fleet; everything is stopped."""
+        fleet = renewed.fleet
+        for name in renewed.stayed:
+            for file in ("shares.csv", "readings.csv", "log.txt"):
+                path = self.fleet.root / "meters" / name / file
+                if path.exists():
+                    shutil.copy(path, fleet.meter_folder(name))
         self.fleet, self.roles, self.meters, self._cloud_options = fleet, {}, {}, None
 
     def down(self) -> None:
         """Stop roles and meters; folders stay."""
-        for meter in self.meters.values():
-            meter.close()
         for role in self.roles.values():
             role.stop()
+        self._plugged = {}
+        for number, meter in self.meters.items():
+            if number != self.subject:  # it keeps its port until `close`
+                meter.close()
 
     def close(self) -> None:
         """Stop all that was started here."""
         self.down()
+        if self._board:
+            self._board.close()
         for cable in self.cables.values():
             cable.close()
         if self.broker:

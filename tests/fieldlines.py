@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import tty
+from collections import Counter
 
 from wattveil_meter.wire import Deframer, stuff
 
@@ -18,12 +19,14 @@ class Cable:
 
     noise: bytes from one that is damaged, lost, or comes after rubbish to the next; 0 for none.
     swallow: type of frames from the meter that never arrive, 0 for none. counts: what it did.
+    seen: whole frames from the meter, by type.
     """
 
     def __init__(self) -> None:
         self.noise = self._next = self._events = 0
         self.swallow = 0
         self.counts = {"bytes": 0, "damaged": 0, "lost": 0, "rubbish": 0, "swallowed": 0}
+        self.seen: Counter[int] = Counter()
         self._deframer = Deframer()
         self._ends: dict[int, int] = {}
         self._open: list[int] = []
@@ -34,6 +37,7 @@ class Cable:
         """Put the cable between `port` and a new port, whose path is returned."""
         self.unplug()
         meter = os.open(port, os.O_RDWR | os.O_NOCTTY)
+        tty.setraw(meter)  # a board's port echoes otherwise
         master, slave = os.openpty()
         tty.setraw(slave)
         self._open = [meter, master, slave]
@@ -70,6 +74,7 @@ class Cable:
     def _sieve(self, data: bytes) -> bytes:
         out = b""
         for frame in self._deframer.feed(data):
+            self.seen[frame[3]] += 1
             if frame[3] == self.swallow:
                 self.counts["swallowed"] += 1
             else:
@@ -98,14 +103,14 @@ class Cable:
 
 
 class Gate:
-    """A TCP relay to `target` on the loopback interface, which can be shut like a network that goes.
+    """A TCP relay to `target` of this machine, which can be shut like a network that goes.
 
     Shut, it says nothing: what is open stays open and silent, and who comes new is not answered.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, address: str = "127.0.0.1", port: int = 0) -> None:
         self._target = target
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server = socket.create_server((address, port))
         self.port: int = self._server.getsockname()[1]
         self._shut = threading.Event()
         self._ended = threading.Event()

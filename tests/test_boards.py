@@ -176,8 +176,10 @@ def test_a_bench(tmp_path):
     path.write_text(
         'fleet = "f"\n[[board]]\nname = "a"\nserial = "E6"\nboard = "rpi_pico"\n'
         '[[board]]\nname = "b"\nport = "/dev/x"\nmeter = "m"\nsettings = ["b.toml"]\n'
+        'power_off = "x"\npower_on = "y"\n[broker]\naddress = "192.168.1.10"\n'
     )
     bench = load_bench(path)
+    assert bench.broker is not None and bench.broker.port == 8883
     assert [place.port_id for place in bench.board] == ["E6", "/dev/x"]
     assert bench.board[0].kind is find_board("rpi_pico") and bench.board[1].kind is None
 
@@ -189,6 +191,11 @@ def test_a_bench(tmp_path):
         ('[[board]]\nname = "a"\nserial = "1"\nport = "2"', "give either serial or port"),
         ('[[board]]\nname = "a"\nserial = "1"\nboard = "arduino"', "no board 'arduino'"),
         ('[[board]]\nname = "a"\nserial = "1"\npassword = "x"', "unknown field `password`"),
+        (
+            '[[board]]\nname = "a"\nserial = "1"\npower_off = "x"',
+            "power_off and power_on, or neither",
+        ),
+        ('board = []\n[broker]\naddress = "x"\nport = 0', "broker.port"),
         ('[[board]]\nserial = "1"', "missing required field `name`"),
         ('[[board]]\nname = "a"\nserial = "1"\n' * 2, "'a' is there 2 times"),
         ("[[board", "bench.toml: "),

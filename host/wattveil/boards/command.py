@@ -24,7 +24,8 @@ from wattveil.boards.inventory import Bench, Place, by_serial, load_bench
 from wattveil.boards.provision import provision_board
 from wattveil.boards.repl import BoardError, RawRepl
 from wattveil.boards.schema import Board, boards, find_board
-from wattveil.fleet.provision import check_registered, load_package, rekey
+from wattveil.fleet.packages import load_package
+from wattveil.fleet.provision import check_registered, rekey
 from wattveil.fleet.settings import SETS_KIB
 from wattveil.links.serial import LinkDown, find_port, ports
 

@@ -20,11 +20,11 @@ from wattveil.boards.deploy import PACKAGE, RESERVE, firmware_files, hashes
 from wattveil.boards.provision import SECRETS, STAGED, board_identity, stored_values
 from wattveil.boards.repl import BoardError, RawRepl
 from wattveil.boards.schema import board_of
+from wattveil.fleet.packages import LIVING
 from wattveil.fleet.tables import table_set
 from wattveil.paillier.keys import PublicKey
 from wattveil_meter.fields import Malformed, read_uint, unpack
 from wattveil_meter.record import Record
-from wattveil_meter.store import FRESH
 from wattveil_meter.supervisor import UNCLEAN
 
 TAIL = 8  # lines of the log
@@ -205,7 +205,7 @@ def _tables(repl: RawRepl, report: Report, record: Any) -> None:
 def _life(repl: RawRepl, report: Report) -> None:
     """Counters, link and log; what the meter left for whoever comes to look."""
     if report.facts["meter"] != "none":
-        values = stored_values(repl, FRESH)
+        values = stored_values(repl, LIVING)
         for name, value in values.items():
             if value is None:
                 what = f"{name} is lost or damaged: the meter cannot start"

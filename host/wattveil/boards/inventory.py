@@ -5,7 +5,12 @@ fleet = "fleet"                  # folder of wattveil keygen, relative to this f
 name = "kitchen"                 # also the meter's id, unless `meter` says another
 serial = "E66038B713876A31"      # USB serial number; or port = "/dev/...", a path or URL
 board = "rpi_pico"               # folder of boards/
-settings = "kitchen.toml"        # sensor and link, as for `board provision --settings`
+settings = ["kitchen.toml"]      # sensor and link, as for `board provision --settings`
+power_off = "uhubctl -l 1-1 -p 2 -a off"  # shell commands, for hil_tests to cut its power with
+power_on = "uhubctl -l 1-1 -p 2 -a on"
+[broker]                         # this machine, as boards with Wi-Fi reach it, for hil_tests
+address = "192.168.1.10"
+port = 8883
 """
 
 from __future__ import annotations
@@ -33,6 +38,8 @@ class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     board: str = ""
     meter: str = ""
     settings: tuple[str, ...] = ()
+    power_off: str = ""
+    power_on: str = ""
 
     @property
     def port_id(self) -> str:
@@ -45,11 +52,19 @@ class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return find_board(self.board) if self.board else None
 
 
+class BrokerPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the boards of a bench reach the broker that hil_tests starts on this machine."""
+
+    address: Text
+    port: Annotated[int, Meta(ge=1, le=65535)] = 8883
+
+
 class Bench(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A whole bench.toml."""
 
     board: tuple[Place, ...]
     fleet: str = ""
+    broker: BrokerPlace | None = None
 
 
 def load_bench(path: Path) -> Bench:
@@ -59,6 +74,8 @@ def load_bench(path: Path) -> Bench:
         for place in bench.board:
             if bool(place.serial) == bool(place.port):
                 raise ValueError(f"{place.name}: give either serial or port")
+            if bool(place.power_off) != bool(place.power_on):
+                raise ValueError(f"{place.name}: give both power_off and power_on, or neither")
             place.kind  # noqa: B018 - a board there is none of
         for what in ("name", "port_id"):
             counts = Counter(getattr(place, what) for place in bench.board)

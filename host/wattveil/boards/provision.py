@@ -1,10 +1,11 @@
 """A board becomes a meter of a fleet, by cable; or takes up a newer record, and stays the same meter.
 
 Counters guard the keys: a boot number used twice under one link key is a nonce used twice, and a
-period begun twice is two readings under one mask (PROTOCOL.md, 7 and 12). So they are in one place
-only. They come into being with the keys, in the meter's folder; provisioning *moves* them to the
-board, where they stay, whatever record or number the meter gets later. A package whose counters are
-gone goes to no other board: its keys are drawn anew (`rekey`).
+period begun twice is two readings under one mask (PROTOCOL.md, 7 and 12); and of a seed that stays
+behind all later ones can be computed (6). So counters and seeds are in one place only. They come into
+being with the keys, in the meter's folder; provisioning *moves* them to the board, where they stay,
+whatever record or number the meter gets later. A package whose counters are gone goes to no other
+board: its keys are drawn anew (`rekey`).
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ from wattveil.boards.deploy import (
 )
 from wattveil.boards.repl import BoardError, RawRepl
 from wattveil.boards.schema import Board
-from wattveil.fleet.provision import METER_MAGIC, MeterPackage, load_package
+from wattveil.fleet.packages import LIVING, METER_MAGIC, SEEDS_BIN, MeterPackage, load_package
 from wattveil.fleet.tables import table_set
 from wattveil_meter.fields import Malformed, pack, unpack
 from wattveil_meter.record import Record
-from wattveil_meter.store import FRESH
+from wattveil_meter.store import READY
 
 SECRETS, STAGED = "meter.bin", "meter.new"  # a meter starts with the former only
 POLL_MS, DEMO_POLL_MS = 1000, 200  # the demo's clock stands until told otherwise
 # Everything a meter's life leaves in flash; what its config.json names comes on top.
 LEFT = (
-    *(SECRETS, STAGED, "boot.bin", "period.bin", "starts.bin", "sensor.bin"),
+    *(SECRETS, STAGED, *LIVING, "starts.bin", "sensor.bin"),
     *("record.bin", "h.tab", "s.tab", "readings.csv", "log.txt", "log.old"),
+    *(f"{READY}/{name}" for name in LIVING),
 )
 FILE_KEYS = ("ca", "cert", "file", "key", "password_file")  # of config.json: names of files
 _IDENTITY = f"""
@@ -47,10 +49,10 @@ def _identity(name):
     from {PACKAGE}.fields import pack, unpack
     d = _read(name)
     try:
-        p = unpack(d, 10)
+        p = unpack(d, 6)
     except Exception:
         return None
-    return p[1], int.from_bytes(p[2], 'little'), sha256(pack(p[1], p[3], p[4], p[9])).digest()
+    return p[1], int.from_bytes(p[2], 'little'), sha256(pack(p[1], p[3], p[4], p[5])).digest()
 """
 _FORM = f"""
 def _form(n):
@@ -61,9 +63,10 @@ _VALUE = f"""
 def _value(name):
     from {PACKAGE}.store import Damaged, FileStorage
     try:
-        return FileStorage().read(name)
+        value = FileStorage().read(name)
     except Damaged:
         return None
+    return b'' if name == '{SEEDS_BIN}' else value
 """
 _SELFTEST = f"""
 def _selftest(secrets):
@@ -116,10 +119,10 @@ class Joined:
 
 def identity_of(secrets: bytes) -> Identity:
     """The identity in a meter.bin; Malformed."""
-    parts = unpack(secrets, 10)
+    parts = unpack(secrets, 6)
     if parts[0] != METER_MAGIC:
         raise Malformed("not a meter's secrets")
-    digest = hashlib.sha256(pack(parts[1], parts[3], parts[4], parts[9])).digest()
+    digest = hashlib.sha256(pack(parts[1], *parts[3:])).digest()
     return Identity(parts[1].decode(), int.from_bytes(parts[2], "little"), digest)
 
 
@@ -135,7 +138,7 @@ def board_identity(repl: RawRepl) -> Identity | None:
 
 
 def stored_values(repl: RawRepl, names: Iterable[str]) -> dict[str, bytes | None]:
-    """What the meter itself stored under these names, None where it is lost or damaged."""
+    """What the meter itself stored under these names, None where it is lost or damaged; no seeds."""
     repl.run(_VALUE)
     return {name: repl.ask(f"_value({name!r})") for name in names}
 
@@ -160,7 +163,7 @@ def join_board(
     package: as MeterPackage.files of a fleet that was made for this. BoardError.
     """
     wanted = identity_of(package[SECRETS])
-    files = {name: data for name, data in package.items() if name in FRESH}
+    files = {name: data for name, data in package.items() if name in LIVING}
     config = {"sensor": {"kind": "demo"}, "link": {"kind": "serial"}, "poll_ms": DEMO_POLL_MS}
     with RawRepl(port_id) as repl:
         deployed = deploy(repl, progress, main=main)
@@ -185,7 +188,7 @@ def provision_board(
     board keeps the config.json it has.
     """
     package = load_package(folder)
-    counters = {n: (folder / n).read_bytes() for n in FRESH if (folder / n).exists()}
+    counters = {n: (folder / n).read_bytes() for n in LIVING if (folder / n).exists()}
     wanted = identity_of(package.files[SECRETS])
 
     def move() -> None:
@@ -231,9 +234,9 @@ def _check(
             f"{name}: is meter {held.id!r} of {whose}: --erase makes it give up those keys, its"
             " stored period and its counters for good"
         )
-    if set(counters) != set(FRESH):
+    if set(counters) != set(LIVING):
         raise BoardError(
-            f"{folder}: the counters of meter {wanted.id!r} are on the board that was provisioned"
+            f"{folder}: the counters and seeds of meter {wanted.id!r} are on the board that was provisioned"
             " from here. Provision that board, or draw new keys with --rekey: the old board is"
             " then refused, and the roles must be restarted with their folders as changed here"
         )
@@ -313,9 +316,9 @@ def _join(
         size += bring_up_to_date(repl, counters, None).size
         names += counters
         move()  # from here on the board has them, or nobody
-    elif None in stored_values(repl, FRESH).values():
+    elif None in stored_values(repl, LIVING).values():
         raise BoardError(
-            f"{repl.name}: the counters of meter {wanted.id!r} are lost or damaged: draw new keys"
+            f"{repl.name}: the counters or seeds of meter {wanted.id!r} are lost or damaged: draw new keys"
             " for it with --rekey"
         )
     secrets = package[SECRETS]

@@ -15,7 +15,7 @@ from wattveil.links.serial import LinkDown, find_port, open_serial
 
 # It prints what it got when there is no raw REPL; redirect_stdout would be for all threads at once.
 transport_serial.print = lambda *_: None
-READ_S = 3  # longest silence while it takes a line of code
+READ_S = 3  # longest silence until the raw REPL answers, and after it
 ENTER_S = 6  # for a running program to stop and the raw REPL to answer; tried twice
 ANSWER_S = 60  # longest silence while it works; big tables are hashed in one go
 # A watchdog that main.py started runs on while the REPL has the board. On RP2040 and RP2350 it is
@@ -128,6 +128,7 @@ class RawRepl:
         return self
 
     def _enter(self, fresh: bool) -> None:
+        self._transport.serial.timeout = READ_S
         for last in (False, True):
             try:
                 self._transport.enter_raw_repl(fresh, timeout_overall=ENTER_S)
@@ -138,6 +139,7 @@ class RawRepl:
                         f"{self.name}: no raw REPL ({error}): is MicroPython on the board? Press"
                         " its reset button, or flash MicroPython again, then repeat"
                     ) from error
+        self._transport.serial.timeout = ANSWER_S  # somebody is there, if on a busy machine
         self._exec(_HELPERS)
 
     def restart(self) -> None:
