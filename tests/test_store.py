@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from wattveil.roles.effects import Change, Drop, Save
-from wattveil.store import Store, StoreError
+from wattveil.store import Store, StoreError, sqlite
 
 
 @pytest.fixture
@@ -118,6 +119,23 @@ def test_the_lock_is_given_back(path: Path) -> None:
     with Store(path), pytest.raises(StoreError, match="in use by another process"):
         Store(path)
     Store(path).close()
+
+
+def test_the_log_gives_its_room_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long reading, a back-up say, lets it grow; afterwards it is short again."""
+    monkeypatch.setattr(sqlite, "_LOG_BYTES", 1 << 20)
+    log = path.with_name("state.db-wal")
+    with Store(path, "NORMAL") as store:
+        store.apply([Save("a", "1", b"")])
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM state").fetchone()
+            for i in range(8):
+                store.apply([Save("a", str(i), bytes(1 << 20))])
+            assert log.stat().st_size > 8 << 20
+        for i in range(3):
+            store.apply([Save("b", str(i), b"")])
+        assert log.stat().st_size <= 1 << 20
 
 
 CHILD = """

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 import pgserver
 from wattveil.roles.effects import Drop, Save
-from wattveil.store import StoreError, open_store
+from wattveil.store import BaseStore, StoreError, open_store
+
+PATIENCE_S = 60.0
 
 _names = (f"role_{i}" for i in itertools.count())
 
@@ -64,6 +69,18 @@ def test_starts_are_counted_and_one_process_at_a_time(url: str) -> None:
                 assert beside.get("boot", "") == bytes((expected, 0, 0, 0))
 
 
+def open_when_free(url: str) -> Any:
+    """The store, as soon as the server has noticed that the connection before is gone."""
+    end = time.monotonic() + pgserver.PATIENCE_S
+    while True:
+        try:
+            return open_store(url)
+        except StoreError as error:
+            if "in use" not in str(error) or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
+
+
 def test_a_lost_connection_ends_the_store(server: str, url: str) -> None:
     import psycopg
 
@@ -79,8 +96,54 @@ def test_a_lost_connection_ends_the_store(server: str, url: str) -> None:
     with pytest.raises(StoreError, match="connection was lost"):  # and is not made again unseen
         store.apply([Save("a", "2", b"lost")])
     store.close()
-    with open_store(url) as again:  # its lock went with the connection
+    with open_when_free(url) as again:  # its lock went with the connection
         assert again.load("a") == {"1": b"kept"}
+
+
+def test_vacuuming_and_transactions_do_not_wait_for_each_other(url: str) -> None:
+    """Else a busy role would never let autovacuum finish, and its table grow without end."""
+    import psycopg
+
+    with (
+        open_store(f"{url}%20-clock_timeout%3D2000") as store,
+        psycopg.connect(url) as vacuum,
+    ):
+        vacuum.execute("LOCK TABLE state IN SHARE UPDATE EXCLUSIVE MODE")  # as VACUUM does
+        store.apply([Save("a", "1", b"x")])
+        assert store.get("a", "1") == b"x"
+
+
+def test_a_servers_other_defaults_do_not_matter(url: str) -> None:
+    """With an older snapshot a transaction would decide by what it saw before its turn came."""
+    import psycopg
+
+    end = time.monotonic() + PATIENCE_S
+    repeatable = f"{url}%20-cdefault_transaction_isolation%3Drepeatable%5C%20read"
+    with (
+        open_store(repeatable) as first,
+        open_store(repeatable, shared=True) as second,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        first.apply([Save("n", "", b"\1")])
+
+        def add(rows: BaseStore) -> list[Save]:
+            number = int.from_bytes(rows.get("n", "") or b"", "little")
+            return [Save("n", "", bytes((number + 1,)))]
+
+        def hold(rows: BaseStore) -> list[Save]:
+            nonlocal other
+            other = pool.submit(second.transact, add)
+            query = "SELECT count(*) FROM pg_locks WHERE locktype='advisory' AND NOT granted"
+            with psycopg.connect(url, autocommit=True) as db:
+                while db.execute(query).fetchone() == (0,):  # until it waits for us
+                    assert not other.done() and time.monotonic() < end
+            return add(rows)
+
+        other: Future[None] | None = None
+        first.transact(hold)
+        assert other is not None
+        other.result(PATIENCE_S)
+        assert first.get("n", "") == b"\3"
 
 
 def test_a_newer_schema_is_refused(url: str) -> None:

@@ -255,7 +255,7 @@ def textbook_steps(job: Job, shares: Sequence[int]) -> int:
     """Modular multiplications of one report by Eq. 18 and 22, with full-size r."""
     record = job.record
     slots = sum(pow_steps(max(0, xi + record.offset)) + pow_steps(record.n) + 3 for xi in shares)
-    return slots + pow_steps(record.n + mask_k(record, job.package.dealer_seed[1], START)) + 2
+    return slots + pow_steps(record.n + mask_k(record, job.seeds[0], START)) + 2
 
 
 def _suite(

@@ -16,6 +16,7 @@ from typing import Any
 
 from gmpy2 import mpz, powmod
 
+from wattveil.fleet.packages import SEEDS_BIN, MeterSeeds
 from wattveil.fleet.provision import provision
 from wattveil.fleet.settings import SUITES as DEFAULT_NOISE
 from wattveil.fleet.settings import FleetSettings
@@ -93,6 +94,7 @@ class Rig:
             record,
             Package(record.raw, self._meter.files["meter.bin"]),
             self._meter.files["meter.bin"],
+            self._meter.files[SEEDS_BIN],
             {form: dict(tables) for form, tables in self._tables.items()},
             hot,
             [to_pair(c, self.key.public) for c in row],
@@ -107,22 +109,33 @@ class Job:
     record: Any
     package: Package
     secrets: bytes = field(repr=False)
+    seeds_bin: bytes = field(repr=False)
     tables: Mapping[int, Mapping[str, bytes]] = field(repr=False)
     hot: int
     rows: Sequence[bytes] = field(repr=False)
 
     def files(self, form: int) -> dict[str, bytes]:
         """What the meter has, with the tables for kernels of this form."""
-        rest = {"record.bin": self.record.raw, "meter.bin": self.secrets}
+        rest = {
+            "record.bin": self.record.raw,
+            "meter.bin": self.secrets,
+            SEEDS_BIN: self.seeds_bin,
+        }
         return rest | {"rows.bin": b"".join(self.rows)} | dict(self.tables[form])
+
+    @property
+    def seeds(self) -> tuple[bytes, bytes]:
+        """The dealer's and the centre's, of the period's day."""
+        return MeterSeeds.read(self.seeds_bin).at(DAY)
 
     def open(self, suite: Suite, slots: Sequence[bytes], report: bytes) -> int:
         """d + xi of pairs on the wire, by the roles' own code: dealer, cloud, then centre."""
         record, public = self.record, self.key.public
-        share = suite.share(record, [self.package.dealer_seed[1]], START)
+        dealer, center = self.seeds
+        share = suite.share(record, [dealer], START)
         pairs = suite.combine(record, public, [report], slots, share)
         opened = [from_pair(pair, public) for pair in pairs]
-        return suite.total(record, self.key, opened, [self.package.center_seed[1]], START)
+        return suite.total(record, self.key, opened, [center], START)
 
 
 class Cloud:

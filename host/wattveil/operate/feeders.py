@@ -22,7 +22,6 @@ from rich.console import Console
 from rich.table import Table
 
 from wattveil.privacy.law import noise_band, noise_sd, shape
-from wattveil.privacy.ledger import Limits
 from wattveil.roles.common import Record, decode_members
 from wattveil.roles.folders import load_record
 from wattveil.roles.releases import Releases
@@ -105,8 +104,8 @@ class _Part:
 
     @classmethod
     def of(cls, releases: Releases, start: int) -> _Part:
-        record, roster = releases.closed_under(start)
-        numbers = decode_members(releases.requests[start].members, len(roster)) or []
+        record = releases.closed_under(start)
+        numbers = decode_members(releases.requests[start].members, record.roster_size) or []
         total = releases.answers[start].total
         assert total is not None
         return cls(total, len(numbers), record)
@@ -156,7 +155,7 @@ def load_tree(path: Path) -> Tree:
         if "center" in node:
             folder = path.parent / node["center"]
             record, roster = load_record(folder)
-            releases = Releases(record, roster, Limits())
+            releases = Releases(record)
             with open_store(node.get("store", folder / "state.db"), shared=True) as store:
                 releases.restore(store.load)
             leaves[name] = Leaf(record, roster, releases)

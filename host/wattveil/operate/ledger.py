@@ -1,6 +1,7 @@
 """`wattveil ledger`: what every household has spent, and the entries that say for what.
 
-It reads beside the running centre; nothing here writes.
+It reads beside the running centre; nothing here writes. The ledger knows households by the
+accountant's names; whoever has its key may ask for one by meter id, or for the ids of a roster.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from wattveil.operate.stores import add_store_options, store_of
-from wattveil.privacy.ledger import Limits, audit, entries, spending
-from wattveil.roles.folders import load_limits
+from wattveil.privacy.ledger import Damaged, Limits, audit, entries, spending
+from wattveil.roles.common import ConfigError
+from wattveil.roles.folders import load_limits, load_record, load_subjects
 
 Load = Callable[[str], Mapping[str, bytes]]
 DAY_S = 86400
@@ -30,13 +32,18 @@ def options(parse: argparse.ArgumentParser) -> None:
     """The sub-commands and their options."""
     commands = parse.add_subparsers(required=True, metavar="ACTION")
     show = commands.add_parser("show", help="what each household has spent, and the limits")
-    show.add_argument("--household", metavar="ID", help="only this one")
+    show.add_argument("--meter", metavar="ID", help="only this one's")
     show.add_argument("--day", metavar="YYYY-MM-DD", help="of the daily sums; default: the newest")
     show.add_argument("--json", action="store_true")
     export = commands.add_parser("export", help="all entries, one a line")
     export.add_argument("--out", type=Path, help="file to write; default: standard output")
     export.add_argument("--json", action="store_true", help="JSON instead of CSV")
     check = commands.add_parser("check", help="add all entries up again and compare the sums")
+    for action in (show, export):
+        action.add_argument("--ids", action="store_true",
+                            help="meter ids of the roster in place of the ledger's names")  # fmt: skip
+        action.add_argument("--center", type=Path, metavar="DIR",
+                            help="with --store: the centre's folder, for its accountant.key")  # fmt: skip
     for action, run in ((show, _show), (export, _export), (check, _check)):
         add_store_options(action, "center")
         action.set_defaults(action=run)
@@ -45,7 +52,10 @@ def options(parse: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry out one; the exit status."""
     with store_of(arguments, shared=True) as store:
-        status: int = arguments.action(arguments, store.load)
+        try:
+            status: int = arguments.action(arguments, store.load)
+        except (Damaged, ConfigError) as error:
+            raise ValueError(str(error)) from None
     return status
 
 
@@ -62,20 +72,39 @@ def day_of(text: str) -> int:
         raise ValueError(f"--day {text}: a day is written YYYY-MM-DD") from None
 
 
+def _folder(arguments: argparse.Namespace) -> Path:
+    folder: Path | None = arguments.center or arguments.state_dir
+    if folder is None:
+        raise ValueError("--meter and --ids need the centre's folder: --center DIR")
+    return folder
+
+
+def _shown(arguments: argparse.Namespace) -> Callable[[str], str]:
+    """How a name of the ledger's is shown: a meter id, where it is of the roster and asked for."""
+    if not arguments.ids:
+        return str
+    folder = _folder(arguments)
+    _, roster = load_record(folder)
+    ids = dict(zip(load_subjects(folder).names(roster), roster, strict=True))
+    return lambda name: ids.get(name, name)
+
+
 def _show(arguments: argparse.Namespace, load: Load) -> int:
-    limits = load_limits(arguments.state_dir / "limits.json") if arguments.state_dir else Limits()
+    folder = arguments.center or arguments.state_dir
+    limits = load_limits(folder / "limits.json") if folder else Limits()
+    shown = _shown(arguments)
     days = [charge.day for charge in entries(load)]
     day = day_of(arguments.day) if arguments.day else max(days, default=0)
     lifetime, daily = spending(load), spending(load, day)
-    if arguments.household is not None:
-        if arguments.household not in lifetime:
-            raise ValueError(
-                f"{arguments.household}: nothing was ever charged to a household of that name"
-            )
-        lifetime = {arguments.household: lifetime[arguments.household]}
+    if arguments.meter is not None:
+        name = load_subjects(_folder(arguments)).name(arguments.meter)
+        if name not in lifetime:
+            raise ValueError(f"{arguments.meter}: nothing was ever charged to a meter of that id")
+        lifetime = {name: lifetime[name]}
     if arguments.json:
         accounts = {
-            s: {"day": str(daily.get(s, 0)), "lifetime": str(v)} for s, v in lifetime.items()
+            shown(s): {"day": str(daily.get(s, 0)), "lifetime": str(v)}
+            for s, v in lifetime.items()
         }
         result = {
             "day": date(day),
@@ -89,7 +118,7 @@ def _show(arguments: argparse.Namespace, load: Load) -> int:
     table = Table("household", f"epsilon on {date(day)}", "epsilon in its lifetime")
     table.add_row("limit", limit["day"] or "none", limit["lifetime"] or "none", style="bold")
     for subject, spent in lifetime.items():
-        table.add_row(subject, _number(daily.get(subject, Fraction(0))), _number(spent))
+        table.add_row(shown(subject), _number(daily.get(subject, Fraction(0))), _number(spent))
     Console().print(table)
     print(f"{len(days)} entries")
     return 0
@@ -101,14 +130,14 @@ def _number(value: Fraction) -> str:
 
 def _export(arguments: argparse.Namespace, load: Load) -> int:
     if arguments.out is None:
-        _write(sys.stdout, load, arguments.json)
+        _write(sys.stdout, load, arguments.json, _shown(arguments))
     else:
         with arguments.out.open("w", newline="") as file:
-            _write(file, load, arguments.json)
+            _write(file, load, arguments.json, _shown(arguments))
     return 0
 
 
-def _write(file: TextIO, load: Load, as_json: bool) -> None:
+def _write(file: TextIO, load: Load, as_json: bool, shown: Callable[[str], str]) -> None:
     """name, day, epsilon (exact), households; in CSV the households are joined by blanks."""
     rows = [
         {
@@ -116,7 +145,7 @@ def _write(file: TextIO, load: Load, as_json: bool) -> None:
             "day": date(charge.day),
             "epsilon": str(charge.epsilon),
             "note": charge.note,
-            "households": charge.subjects(),
+            "households": [shown(name) for name in charge.subjects()],
         }
         for charge in entries(load)
     ]

@@ -61,7 +61,7 @@ def _rotate(arguments: argparse.Namespace) -> int:
     root, name = arguments.fleet, arguments.meter
     until = int(time.time()) + arguments.days * DAY_S
     secret = root / "meters" / name / "meter.bin"
-    parts = unpack(secret.read_bytes(), 10)
+    parts = unpack(secret.read_bytes(), 6)
     tables: dict[str, dict[str, Any]] = {}
     for role, at in (("cloud", LINK), ("center", REGISTRATION)):
         table = tables[role] = load_json(root / role / "meters.json")

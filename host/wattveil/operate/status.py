@@ -52,6 +52,9 @@ def _lines(status: dict[str, Any]) -> list[str]:
         states = [meter["state"] for meter in status["meters"].values()]
         counts = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
         lines.append(f"  meters: {counts}")
+        rows = status["rows"]
+        lines.append(f"  rows: {rows['ready']} of {rows['capacity']} ready, {rows['taken']} taken of "
+                     f"{rows['made']} made ahead, {rows['inline']} made when asked for")  # fmt: skip
         for start, period in list(status["periods"].items())[-SHOWN:]:
             reported = len(period["reported"])
             outcome = period["outcome"] or "under way"

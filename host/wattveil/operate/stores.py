@@ -13,11 +13,13 @@ import time
 from pathlib import Path
 
 from wattveil import sealed
+from wattveil.privacy import subjects
+from wattveil.roles.folders import SEEDS
 from wattveil.roles.releases import restart_fleet
 from wattveil.store import BaseStore, Row, Store, StoreError, open_store
 
 STORE_FILE = "state.db"
-SECRETS = ("meters.json", "links.json", "key.json")
+SECRETS = ("meters.json", "links.json", "key.json", subjects.FILE, SEEDS)
 
 
 def add_store_options(parse: argparse.ArgumentParser, role: str = "role") -> None:

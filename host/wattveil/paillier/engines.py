@@ -6,6 +6,8 @@ import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 SCHEMES = ("tcp://", "tls://")
 RETRIES = (
@@ -17,13 +19,28 @@ class NoEngine(RuntimeError):
     """The engine named is not there; the message says what to do."""
 
 
+def security(tls: Path) -> Any:
+    """Dask's `Security` for a node or a client with the certificate in this folder."""
+    from distributed.security import Security
+
+    names: dict[str, str] = {"tls_ca_file": str(tls / "ca.pem")}
+    for end in ("client", "scheduler", "worker"):
+        names |= {
+            f"tls_{end}_cert": str(tls / "node.pem"),
+            f"tls_{end}_key": str(tls / "node.key"),
+        }
+    return Security(require_encryption=True, **names)  # type: ignore[no-untyped-call]
+
+
 @contextmanager
-def open_executor(where: str) -> Iterator[Executor]:
+def open_executor(where: str, tls: Path | None = None) -> Iterator[Executor]:
     """An Executor: "4" is four processes here, "tls://host:8786" a Dask scheduler there (or tcp://,
     which authenticates nobody: for one machine, or a network of your own).
 
-    Processes start by `spawn`, so they hold nothing of this one. ValueError for anything else,
-    NoEngine without dask.distributed, OSError when the scheduler does not answer.
+    tls: folder of `wattveil tls cluster` with our certificate for tls://; without it Dask's own
+    configuration, distributed.comm.tls, names one. Processes start by `spawn`, so they hold nothing
+    of this one. ValueError for anything else, NoEngine without dask.distributed, OSError when the
+    scheduler does not answer.
     """
     if where.isdecimal() and int(where) > 0:
         context = multiprocessing.get_context("spawn")
@@ -34,7 +51,7 @@ def open_executor(where: str) -> Iterator[Executor]:
             from distributed import Client
         except ImportError:
             raise NoEngine("a Dask cluster needs: pip install 'wattveil[scale]'") from None
-        client = Client(where)  # type: ignore[no-untyped-call]
+        client = Client(where, security=tls and security(tls))  # type: ignore[no-untyped-call]
         with client, client.get_executor(retries=RETRIES) as executor:  # type: ignore[no-untyped-call]
             yield executor
     else:

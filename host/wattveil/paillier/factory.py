@@ -27,7 +27,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Self
 
-from wattveil.paillier.rows import InlineRows, Row, RowRecipe
+from wattveil.paillier.rows import InlineRows, Row, RowCounts, RowRecipe
 
 AHEAD_BYTES = 512 << 20  # of rows in memory at most: 52,000 of 20 slots at 2048 bits
 PAUSE_S, MAX_PAUSE_S = 0.1, 60.0  # before a dead worker is replaced; doubles until one delivers
@@ -50,7 +50,7 @@ class RowPool:
         if workers < 1 or capacity < 1:
             raise ValueError("a row pool has at least one worker and room for one row")
         self.capacity = capacity = min(capacity, max(1, AHEAD_BYTES // recipe.row_bytes))
-        self.made_inline = 0
+        self.made_inline = self._taken = 0
         self.replaced = 0  # workers that died
         self._recipe = recipe
         self._inline = InlineRows(recipe)
@@ -84,8 +84,21 @@ class RowPool:
         except IndexError:
             self.made_inline += 1
             return self._inline.take()
+        self._taken += 1
         self._room.release()
         return row
+
+    def counts(self) -> RowCounts:
+        """See `RowSource`."""
+        ready, taken = len(self._ready), self._taken
+        return RowCounts(
+            ready=ready,
+            capacity=self.capacity,
+            made=taken + ready,
+            taken=taken,
+            inline=self.made_inline,
+            replaced=self.replaced,
+        )
 
     def close(self) -> None:
         """End the workers and forget all rows; `take` then makes them inline."""

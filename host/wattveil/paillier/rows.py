@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from gmpy2 import jacobi, mpz
 
@@ -37,6 +37,24 @@ class RowSource(Protocol):
 
     def take(self) -> Row:
         """A fresh row that nobody gets again, at once."""
+
+    def counts(self) -> RowCounts:
+        """How the source does, for the operator."""
+
+
+class RowCounts(TypedDict):
+    """Rows since the start: taken from those `made` ahead, or made `inline` for want of them.
+
+    ready, capacity: rows that are there ahead of use, and the most; a source that is full lets
+    its workers wait. replaced: workers that died.
+    """
+
+    ready: int
+    capacity: int
+    made: int
+    taken: int
+    inline: int
+    replaced: int
 
 
 @dataclass(frozen=True)
@@ -76,12 +94,18 @@ class InlineRows:
     def __init__(self, recipe: RowRecipe) -> None:
         self._recipe = recipe
         self._factory: RowFactory | None = None
+        self._count = 0
 
     def take(self) -> Row:
         """See `RowSource`."""
         if self._factory is None:  # tables are made when they are first needed
             self._factory = self._recipe.factory()
+        self._count += 1
         return self._factory.draw(self._recipe.gamma)
+
+    def counts(self) -> RowCounts:
+        """See `RowSource`."""
+        return RowCounts(ready=0, capacity=0, made=0, taken=0, inline=self._count, replaced=0)
 
 
 class RowFactory:

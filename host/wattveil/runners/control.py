@@ -30,6 +30,7 @@ class Control:
             "watch": self._watch,
             "stop": self._stop,
             "attach": self._attach,
+            "detach": self._detach,
             "close": self._close,
             "readings": self._readings,
         }
@@ -91,6 +92,12 @@ class Control:
         self._cloud()
         for port in [entry["port"] for entry in line["attach"]]:
             self._runner.attach(str(port))
+        return {"ok": True}
+
+    def _detach(self, line: dict[str, Any]) -> dict[str, Any]:
+        self._cloud()
+        for port in [entry["port"] for entry in line["detach"]]:
+            self._runner.detach(str(port))
         return {"ok": True}
 
     def _close(self, line: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from wattveil.privacy.ledger import Conflict, OverLimit, Row, Rows, enter
+from wattveil.privacy.ledger import Denied, Row, Rows, enter
 from wattveil.roles.common import Role
 from wattveil.roles.effects import Again, Change, Debit, Effect, Send
 
@@ -60,6 +60,6 @@ def apply(
 def _debit(store: Changes, debit: Debit) -> tuple[str, int]:
     try:
         store.transact(lambda rows: [*debit.changes, *enter(rows, debit.charge, debit.limits)])
-    except (OverLimit, Conflict) as refused:
+    except Denied as refused:
         return refused.reason, debit.event[1]
     return debit.event

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import selectors
 import socket
@@ -15,12 +16,13 @@ from wattveil.roles.common import Role
 from wattveil.roles.effects import Again, Debit, Effect
 from wattveil.runners.ends import BACK_OFF_S, DialEnd, Hub, MeterLink, PortEnd
 from wattveil.runners.host import Changes, apply
-from wattveil.runners.sockets import Closed, Connection, connect, listen
+from wattveil.runners.sockets import Closed, Connection, accept, connect, listen
 from wattveil.runners.tls import Tls
 
 TURN_S = 0.2  # longest wait of the loop
 TICK_S = 0.25
 REOPEN_S = 1.0  # between tries to open an unplugged port
+PSEUDO_TERMINALS = "/dev/pts/"
 TOGETHER = 512  # frames whose effects are one transaction, at most
 TOGETHER_S = 0.05  # and the longest the first of them waits for the others
 STRANGERS = 32  # connections; beyond, the oldest stranger goes
@@ -68,6 +70,11 @@ class Runner:
     def attach(self, port: str) -> None:
         """Open a meter's port, again and again; attaching it twice is fine."""
         self._ports.setdefault(f"port:{port}", PortEnd(port))
+
+    def detach(self, port: str) -> None:
+        """Let a meter's port go, for good; one that is not attached is fine."""
+        if end := self._ports.pop(f"port:{port}", None):
+            self._close_port(end)
 
     def join(self, hub: Hub) -> None:
         """Serve the meters behind a hub; their peer names begin with mqtt:."""
@@ -209,11 +216,10 @@ class Runner:
     def _accept(self, events: int) -> None:
         assert self._server is not None
         try:
-            sock, _ = self._server.accept()
+            sock = accept(self._server)
         except OSError:  # gone again, or out of descriptors: others still work
             self.refused_connections += 1
             return
-        sock.setblocking(False)
         if len(self._strangers) >= STRANGERS:
             unknown = [c for c in self._strangers.values() if not c.known]
             if not unknown:
@@ -362,11 +368,19 @@ class Runner:
                 self._selector.modify(port.fd, events, key.data)
 
     def _lose_port(self, port: PortEnd, error: Exception) -> None:
-        log.warning("%s: %s; trying again", port.name, error)
-        port.told = True
+        if port.port.startswith(PSEUDO_TERMINALS):  # its name may be another program's next
+            log.warning("%s: %s; a pseudo-terminal does not come back", port.name, error)
+            port.next_try = math.inf
+        else:
+            log.warning("%s: %s; trying again", port.name, error)
+            port.told = True
+            port.next_try = time.monotonic() + REOPEN_S
+        self._close_port(port)
+
+    def _close_port(self, port: PortEnd) -> None:
         link, port.link = port.link, None
-        port.next_try = time.monotonic() + REOPEN_S
-        if port.fd >= 0:
-            self._selector.unregister(port.fd)
+        fd, port.fd = port.fd, -1
+        if fd >= 0:
+            self._selector.unregister(fd)
         if link is not None:
             link.close()

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +22,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 ANSWER_S = 10.0  # a loop that takes longer is not healthy
+AT_ONCE = 16  # requests
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+log = logging.getLogger("wattveil.observe")
 
 
 class JsonLines(logging.Formatter):
@@ -56,6 +59,11 @@ def metrics(status: dict[str, Any]) -> Iterator[Metric]:
         family.add_metric([role], value)
         return family
 
+    def counter(name: str, text: str, value: float) -> Metric:
+        family = CounterMetricFamily(f"wattveil_{name}", text, labels=["role"])
+        family.add_metric([role], value)
+        return family
+
     refused = CounterMetricFamily(
         "wattveil_refused", "Refusals since the start, by name.", labels=["role", "reason"]
     )
@@ -77,6 +85,19 @@ def metrics(status: dict[str, Any]) -> Iterator[Metric]:
         for outcome in sorted(set(ends)):
             outcomes.add_metric([outcome], ends.count(outcome))
         yield outcomes
+        rows = status["rows"]
+        yield gauge("rows_ready", "Rows made ahead and not yet taken.", rows["ready"])
+        yield gauge("rows_capacity", "Rows made ahead at most.", rows["capacity"])
+        yield counter("rows_made", "Rows made ahead.", rows["made"])
+        taken = CounterMetricFamily(
+            "wattveil_rows_taken",
+            "Rows given to meters, by where they came from.",
+            labels=["source"],
+        )
+        taken.add_metric(["pool"], rows["taken"])
+        taken.add_metric(["inline"], rows["inline"])
+        yield taken
+        yield counter("row_workers_replaced", "Row workers that died.", rows["replaced"])
     if "releases" in status:
         yield gauge("stopped", "1 when invalid sums stopped the fleet.", status["stopped"])
         spent = _number(status["epsilon_spent"])
@@ -102,6 +123,39 @@ class _Collector:
         return metrics(self._status)
 
 
+class _Server(ThreadingHTTPServer):
+    """One that answers a few at a time: whoever comes beyond is hung up on."""
+
+    daemon_threads = True
+    request_queue_size = 4 * AT_ONCE
+
+    def __init__(self, *arguments: Any) -> None:
+        self._free = threading.BoundedSemaphore(AT_ONCE)
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """See socketserver; in the thread that accepts."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread for it
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """See socketserver; in a thread of the request's own."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Somebody hung up: nothing for the log of an operator."""
+        log.debug("a request from %s was not answered", client_address, exc_info=True)
+
+
 class Observer:
     """GET /metrics, /healthz and /status (JSON)."""
 
@@ -109,8 +163,11 @@ class Observer:
         """`status` is called by `turn`, in the thread of the role's loop. OSError."""
         self._status = status
         self._asked: queue.SimpleQueue[queue.SimpleQueue[dict[str, Any]]] = queue.SimpleQueue()
-        self._wake, self._waker = os.pipe()
-        os.set_blocking(self._waker, False)
+        # Sockets, not a pipe: a request that outlives us must not write to whatever gets the number
+        # of our descriptor next.
+        self._wake, self._waker = socket.socketpair()
+        self._wake.setblocking(False)
+        self._waker.setblocking(False)
         observer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -125,20 +182,21 @@ class Observer:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
-                logging.getLogger("wattveil.observe").debug(format, *args)
+                log.debug(format, *args)
 
-        self._server = ThreadingHTTPServer(address, Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(address, Handler)
         self.port: int = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def fileno(self) -> int:
         """Readable when `turn` has something to do."""
-        return self._wake
+        return self._wake.fileno()
 
     def turn(self) -> None:
         """Answer whoever asked; called by the role's loop."""
-        os.read(self._wake, 4096)
+        with contextlib.suppress(BlockingIOError):
+            while self._wake.recv(4096):
+                pass
         waiting = []
         while not self._asked.empty():
             waiting.append(self._asked.get())
@@ -153,8 +211,8 @@ class Observer:
             return 404, TEXT, b"there are /metrics, /healthz and /status\n"
         reply: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._asked.put(reply)
-        with contextlib.suppress(BlockingIOError):  # it has been woken often enough
-            os.write(self._waker, b"x")
+        with contextlib.suppress(OSError):  # woken often enough, or closed
+            self._waker.send(b"x")
         try:
             status = reply.get(timeout=ANSWER_S)
         except queue.Empty:
@@ -172,5 +230,5 @@ class Observer:
         """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
-        for fd in (self._wake, self._waker):
-            os.close(fd)
+        self._wake.close()
+        self._waker.close()

@@ -324,9 +324,10 @@ def run(arguments: argparse.Namespace) -> bool:
         role, first = build(arguments.role, folder, store, clock, deadline, rows, kind)
         runner = _runner(role, store, tls)
         with contextlib.closing(runner):
-            for sign in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(sign, lambda *_: runner.stop())
-            signal.signal(signal.SIGHUP, hang_up)
+            for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                act = hang_up if sign == signal.SIGHUP else lambda *_: runner.stop()
+                # Given back at the end: between two runs nobody would hear what a stopped runner is told.
+                stack.callback(signal.signal, sign, signal.signal(sign, act))
             if arguments.observe:
                 observer = Observer(_observe(arguments.observe), runner.status)
                 stack.callback(observer.close)

@@ -14,6 +14,7 @@ from wattveil_meter.wire import HEADER_BYTES, ROLE_LIMIT, TAG_BYTES
 FRAME_LIMIT = HEADER_BYTES + ROLE_LIMIT + TAG_BYTES
 STRANGER_LIMIT = 1 << 16  # bytes of a frame until the connection has sent one we accepted
 STRANGER_S = 10.0  # a stranger with half a frame is dropped after this
+SILENCE_S = 30  # of a machine, until its connections are given up
 READ = 1 << 16  # bytes per turn: nobody keeps the loop to himself
 BACKLOG_LIMIT = 2 * FRAME_LIMIT  # unread answers
 
@@ -83,6 +84,7 @@ def connect(text: str) -> socket.socket:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         client = socket.socket(family, socket.SOCK_STREAM)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _notice_silence(client)
     client.setblocking(False)
     try:
         client.connect(address)
@@ -92,6 +94,28 @@ def connect(text: str) -> socket.socket:
         client.close()
         raise
     return client
+
+
+def accept(server: socket.socket) -> socket.socket:
+    """The next connection that came in at a listening socket. OSError."""
+    sock, _ = server.accept()
+    sock.setblocking(False)
+    if sock.family != socket.AF_UNIX:
+        _notice_silence(sock)
+    return sock
+
+
+def _notice_silence(sock: socket.socket) -> None:
+    """Let the system end a connection whose other machine is gone without a word.
+
+    Else it stays for ever where nothing is sent, with its place among the few there are, and for a
+    quarter of an hour where something is.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENCE_S // 2)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENCE_S // 6)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * SILENCE_S)
 
 
 class Connection:

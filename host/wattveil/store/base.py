@@ -48,6 +48,23 @@ class BaseStore(ABC):
 
     name: str  # for messages; no password in it
 
+    def _outdated(self, version: int, known: int, brings: bool) -> bool:
+        """Whether a store of this schema version is to be brought up to the one we know.
+
+        brings: it is ours to change, as nobody else has it open. StoreError where it cannot be.
+        """
+        if version > known:
+            raise StoreError(
+                f"{self.name} has schema version {version}, this wattveil knows {known}: use the "
+                "newer wattveil that wrote it, or restore a back-up made before the update"
+            )
+        if version < known and not brings:
+            raise StoreError(
+                f"{self.name} has schema version {version}, this wattveil {known}: start its role "
+                "with this wattveil first, which brings the store up to date"
+            )
+        return version < known
+
     @abstractmethod
     def _transaction(self, durable: bool) -> AbstractContextManager[None]:
         """One that no other process's overlaps. durable: on disk whatever the policy is."""

@@ -8,7 +8,7 @@ or a schema (`?options=-csearch_path%3Dcenter`), belongs to one role.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from wattveil.store.base import BaseStore, Change, StoreError, Synchronous
@@ -22,8 +22,12 @@ except ImportError as error:
         f"PostgreSQL needs wattveil[scale]: pip install 'wattveil[scale]' ({error})"
     ) from None
 
-_LOCK = 0x57415456  # "WATV"
-_LEAD = 0x5741544C
+# Advisory locks, each beside the schema's hash: who is the role, who leads, whose turn it is to write.
+_ROLE, _LEAD, _TURN = 0x57415456, 0x5741544C, 0x57415454  # "WATV", ...
+_MIGRATION = 0x5741544D  # of any schema of the database
+
+# A server keeps the locks of a client that is gone without a word until it has noticed.
+_SESSION = "SET tcp_keepalives_idle=30; SET tcp_keepalives_interval=10; SET tcp_keepalives_count=3"
 
 # As in sqlite.py: each entry brings a store from the version of its index to the next.
 MIGRATIONS = (
@@ -37,7 +41,6 @@ MIGRATIONS = (
         "CREATE SEQUENCE turns",
     ),
 )
-SCHEMA = len(MIGRATIONS)
 
 
 class Turn(NamedTuple):
@@ -49,6 +52,9 @@ class Turn(NamedTuple):
 
 class PostgresStore(BaseStore):
     """A store in a database server; see `Store` for `synchronous` (synchronous_commit here)."""
+
+    _lock = "pg_try_advisory_lock"
+    _taken = "is in use by another process; stop that one first"
 
     def __init__(
         self, url: str, synchronous: Synchronous = "FULL", *, shared: bool = False
@@ -63,7 +69,10 @@ class PostgresStore(BaseStore):
         self.synchronous = synchronous
         self._gone = False
         self._engine = sqlalchemy.create_engine(
-            address, poolclass=sqlalchemy.NullPool, hide_parameters=True
+            address,
+            poolclass=sqlalchemy.NullPool,
+            hide_parameters=True,
+            isolation_level="READ COMMITTED",  # what is read after waiting for a lock is new
         )
         with self._errors("cannot be opened"):
             self._db = self._engine.connect()
@@ -90,26 +99,38 @@ class PostgresStore(BaseStore):
     def _run(self, statement: str, parameters: Any = None) -> Any:
         return self._db.execute(text(statement), parameters)
 
+    def _advisory(self, function: str, kind: int) -> bool:
+        query = f"SELECT {function}(:kind, hashtext(current_schema()))"
+        return bool(self._run(query, {"kind": kind}).scalar())
+
     def _prepare(self, shared: bool) -> None:
-        key = {"kind": _LOCK}
-        if not shared:
-            query = "SELECT pg_try_advisory_lock(:kind, hashtext(current_schema()))"
-            if not self._run(query, key).scalar():
-                raise StoreError(f"{self.name} is in use by another process; stop that one first")
+        self._run(_SESSION)
+        self._run("SELECT pg_advisory_xact_lock(:kind, 0)", {"kind": _MIGRATION})
+        if not shared and not self._advisory(self._lock, _ROLE):
+            raise StoreError(f"{self.name} {self._taken}")
+        known = self._run(
+            "SELECT count(*) FROM pg_tables WHERE schemaname=current_schema() AND "
+            "tablename='wattveil_schema'"
+        ).scalar()
+        version = 0
+        if known:
+            version = self._run("SELECT max(version) FROM wattveil_schema").scalar() or 0
+        if self._outdated(version, len(MIGRATIONS), brings=not shared):
+            self._migrate(version)
         self._db.commit()
-        self._run("SELECT pg_advisory_xact_lock(:kind, 0)", key)  # one migration at a time
-        self._run("CREATE TABLE IF NOT EXISTS wattveil_schema(version INTEGER NOT NULL)")
-        version = self._run("SELECT max(version) FROM wattveil_schema").scalar() or 0
-        if version > SCHEMA:
+
+    def _migrate(self, version: int) -> None:
+        """In the transaction that has the migration lock: nobody starts meanwhile."""
+        if not self._advisory("pg_try_advisory_lock", _ROLE):
             raise StoreError(
-                f"{self.name} has schema version {version}, this wattveil knows {SCHEMA}: "
-                "use the newer wattveil that wrote it"
+                f"{self.name} has an older schema version: stop all its processes first"
             )
+        self._run("CREATE TABLE IF NOT EXISTS wattveil_schema(version INTEGER NOT NULL)")
         for number, statements in enumerate(MIGRATIONS[version:], version + 1):
             for statement in statements:
                 self._run(statement)
             self._run("INSERT INTO wattveil_schema VALUES(:version)", {"version": number})
-        self._db.commit()
+        self._advisory("pg_advisory_unlock", _ROLE)
 
     @contextmanager
     def _transaction(self, durable: bool) -> Iterator[None]:
@@ -117,7 +138,11 @@ class PostgresStore(BaseStore):
             try:
                 commit = "on" if durable or self.synchronous == "FULL" else "off"
                 self._run(f"SET LOCAL synchronous_commit TO {commit}")
-                self._run("LOCK TABLE state IN SHARE ROW EXCLUSIVE MODE")
+                # Not a lock of the table: vacuuming takes one too, and would give way each time.
+                self._run(
+                    "SELECT pg_advisory_xact_lock(:kind, hashtext(current_schema()))",
+                    {"kind": _TURN},
+                )
                 yield
                 self._db.commit()
             except BaseException:
@@ -164,8 +189,12 @@ class PostgresStore(BaseStore):
         return [(kind, key, bytes(value)) for kind, key, value in rows]
 
     def close(self) -> None:
-        """Close the connection, which gives up the lock; closing twice is fine."""
+        """Give up the lock and close the connection; closing twice is fine."""
         if hasattr(self, "_db"):
+            if not self._gone and not self._db.closed:
+                with suppress(SQLAlchemyError):  # by itself the server does it a moment later
+                    self._db.rollback()
+                    self._run("SELECT pg_advisory_unlock_all()")
             self._db.close()
         self._engine.dispose()
 
@@ -177,25 +206,22 @@ class SharedStore(PostgresStore):
     beside it.
     """
 
+    _lock = "pg_try_advisory_lock_shared"
+    _taken = "is in use by a process that is alone; stop it first"
+
     def __init__(self, url: str, synchronous: Synchronous = "FULL") -> None:
-        super().__init__(url, synchronous, shared=True)
+        super().__init__(url, synchronous)
         self._leads = False
         with self._errors("cannot be used"):
-            query = "SELECT pg_try_advisory_lock_shared(:kind, hashtext(current_schema()))"
-            alone = not self._run(query, {"kind": _LOCK}).scalar()
             # What is loaded after this is at least as new.
             self._seen = self._run("SELECT coalesce(max(turn), 0) FROM state").scalar()
             self._db.commit()
-        if alone:
-            self.close()
-            raise StoreError(f"{self.name} is in use by a process that is alone; stop it first")
 
     def lead(self) -> bool:
         """Whether this process is the one that leads; it stays so as long as it lives."""
         if not self._leads:
             with self._errors("cannot be used"):
-                query = "SELECT pg_try_advisory_lock(:kind, hashtext(current_schema()))"
-                self._leads = bool(self._run(query, {"kind": _LEAD}).scalar())
+                self._leads = self._advisory("pg_try_advisory_lock", _LEAD)
                 self._db.commit()
         return self._leads
 

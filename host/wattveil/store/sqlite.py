@@ -18,6 +18,7 @@ from wattveil.store.base import BaseStore, StoreError, Synchronous
 
 _APPLICATION = 0x57415456  # "WATV", so that `file` and we can tell our stores from others
 _BUSY_S = 60.0  # to wait for another process's transaction
+_LOG_BYTES = 64 << 20  # of the write-ahead log that stay once nobody reads from a longer one
 
 # Each entry brings a store from the version of its index to the next; entries are never changed.
 MIGRATIONS = (
@@ -26,7 +27,6 @@ MIGRATIONS = (
            PRIMARY KEY(kind, key)) WITHOUT ROWID""",
     ),
 )
-SCHEMA = len(MIGRATIONS)
 
 
 class Store(BaseStore):
@@ -61,7 +61,7 @@ class Store(BaseStore):
             self._unlock()
             raise StoreError(f"{self.path} cannot be opened: {error}") from error
         try:
-            self._prepare()
+            self._prepare(shared)
         except sqlite3.Error as error:
             self.close()
             raise StoreError(f"{self.path} is not a usable store: {error}") from error
@@ -96,15 +96,16 @@ class Store(BaseStore):
             os.close(self._lock)
             self._lock = -1
 
-    def _prepare(self) -> None:
+    def _prepare(self, shared: bool) -> None:
         # A newer store is left as it is: nothing is written before the version is known.
-        version = self._version()
+        outdated = self._outdated(self._version(), len(MIGRATIONS), brings=not shared)
         (mode,) = self._db.execute("PRAGMA journal_mode=WAL").fetchone()
         if mode != "wal":
             raise StoreError(f"{self.path}: no write-ahead log on this file system ({mode})")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA secure_delete=ON")
-        if version < SCHEMA:
+        self._db.execute(f"PRAGMA journal_size_limit={_LOG_BYTES}")
+        if outdated:
             self._migrate()
         self._db.execute(f"PRAGMA synchronous={self.synchronous}")
 
@@ -113,22 +114,17 @@ class Store(BaseStore):
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if version > SCHEMA:
-            raise StoreError(
-                f"{self.path} has schema version {version}, this wattveil knows {SCHEMA}: "
-                "use the newer wattveil that wrote it"
-            )
         if tables and application != _APPLICATION:
             raise StoreError(f"{self.path} is a database, but not one of wattveil's")
         return version
 
     def _migrate(self) -> None:
         with self._transaction(durable=True):
-            for statements in MIGRATIONS[self._version() :]:  # asked again, now that it is ours
+            for statements in MIGRATIONS[self._version() :]:
                 for statement in statements:
                     self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id={_APPLICATION}")
-            self._db.execute(f"PRAGMA user_version={SCHEMA}")
+            self._db.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
         folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(folder)  # the new files' names, too, must survive a power cut

@@ -42,8 +42,9 @@ from wattveil.bench.host.site import (
     role_process,
     wait_for_word,
 )
-from wattveil.bench.rig import START
-from wattveil.fleet.provision import Fleet, MeterKeys
+from wattveil.bench.rig import DAY, START
+from wattveil.fleet.packages import MeterKeys
+from wattveil.fleet.provision import Fleet
 from wattveil.paillier.ciphertext import from_pair, to_pair
 from wattveil.paillier.keys import PrivateKey, PublicKey
 from wattveil.paillier.rows import RowFactory
@@ -222,7 +223,7 @@ class _Meters:
         self.record, self.spool = fleet.record, spool
         self.right = True
         self._load = load
-        self._keys = [MeterKeys.read(fleet.meters[name]) for name in fleet.roster]
+        self._keys = [MeterKeys.read(fleet.meters[name].files) for name in fleet.roster]
         record = fleet.record
         self._channels = [
             Channel(keys.link, record.fleet, number, wire.CLOUD, True, record.fingerprint, 1)
@@ -253,7 +254,7 @@ class _Meters:
         """What the worker processes get."""
         for at in range(0, len(self._keys), TASK):
             keys = self._keys[at : at + TASK]
-            yield at, [(one.dealer_seed, one.center_seed, one.drbg) for one in keys]
+            yield at, [(*one.day(DAY), one.drbg) for one in keys]
 
     def report(self, pairs: Sequence[bytes]) -> None:
         """REPORT of every meter."""

@@ -32,7 +32,8 @@ from wattveil.bench.host.site import (
     registered,
 )
 from wattveil.bench.rig import START
-from wattveil.fleet.provision import Fleet, MeterKeys
+from wattveil.fleet.packages import MeterKeys
+from wattveil.fleet.provision import Fleet
 from wattveil.paillier.accumulator import Accumulator
 from wattveil.paillier.ciphertext import to_pair
 from wattveil.paillier.keys import PrivateKey
@@ -148,7 +149,7 @@ def _sealed(key: PrivateKey, fleet: Fleet, load: Load, slots: int) -> dict[str, 
         return to_pair(bases[a] * bases[b] % public.n2, public), ones[a] + ones[b]
 
     channels = [
-        Channel(MeterKeys.read(fleet.meters[name]).link, record.fleet, number, wire.CLOUD, True,
+        Channel(MeterKeys.read(fleet.meters[name].files).link, record.fleet, number, wire.CLOUD, True,
                 record.fingerprint, 1)
         for number, name in enumerate(fleet.roster, 1)
     ]  # fmt: skip

@@ -37,7 +37,7 @@ class Book:
         self.drbg = meter.drbg
         self.job = job
         self.send = send
-        self.package = meter.package
+        self.seeds = meter.seeds
         self.xi = None
         self.us = {}
         self.x = 0
@@ -96,7 +96,7 @@ class Book:
         if len(self.us) == 1:
             return
         record, n2, start = self.record, self.n2, self.job["start"]
-        dealer, center = self.package.dealer_seed[1], self.package.center_seed[1]
+        dealer, center = self.seeds.dealer, self.seeds.center
         plain = reading + mask_u(record, dealer, start) + mask_v(record, center, start)
         k = mask_k(record, dealer, start)
         gc.collect()

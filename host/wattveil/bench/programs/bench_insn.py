@@ -21,6 +21,8 @@ from wattveil_meter.links.serial import SerialLink
 from wattveil_meter.meter import SUITES
 from wattveil_meter.noise import Drawn, make_sampler
 from wattveil_meter.package import Package
+from wattveil_meter.seeds import Seeds
+from wattveil_meter.store import FileStorage
 
 
 class Meter:
@@ -29,6 +31,7 @@ class Meter:
     def __init__(self, job):
         self.package = Package(read(job, "record.bin"), read(job, "meter.bin"))
         self.record = self.package.record
+        self.seeds = Seeds(FileStorage(job["folder"]))
         self.drbg = Drbg(hal.entropy(), b"bench", b"")
         self.random_bytes = 0
         generate = self.drbg.generate
@@ -59,7 +62,7 @@ def one_report(meter, ring, combs, job, send):
     record = meter.record
     drawn = Drawn(meter.sampler(record.noise), meter.drbg, record.gamma)
     xi = drawn._shares[job["hot"]]
-    seeds = (meter.package.dealer_seed[1], meter.package.center_seed[1])
+    seeds = (meter.seeds.dealer, meter.seeds.center)
     suite = SUITES[record.suite](record, ring, combs, meter.drbg, drawn, seeds, job["start"])
     size = 2 * record.nb
     with open(job["folder"] + "/rows.bin", "rb") as file:
