@@ -87,7 +87,7 @@ def served(folder: Folder, *more: object) -> Iterator[str]:
         finally:
             process.send_signal(signal.SIGTERM)
             said = process.stderr.read()
-            process.wait(60)
+            process.wait(240)
     assert not any(token in said for token in folder.tokens.values()), said
     assert "Traceback" not in said, said
 
@@ -99,7 +99,7 @@ def token(url: str, folder: Folder, context: ssl.SSLContext | None = None) -> in
         "client_secret": folder.tokens["analyst:ann"] + "\n",
     }
     request = urllib.request.Request(f"{url}oauth/token", urlencode(form).encode())
-    with urllib.request.urlopen(request, timeout=60, context=context) as answer:
+    with urllib.request.urlopen(request, timeout=240, context=context) as answer:
         assert b"access_token" in answer.read()
         return int(answer.status)
 

@@ -103,10 +103,15 @@ def test_any_tree_proves_what_is_in_it_and_nothing_else(leaves: list[bytes], dat
     first = data.draw(st.integers(1, size))
     old, since = mth(leaves[:first]), merkle.consistency(tree.node, first, size)
     assert verify_log.consistent(head(first, old), head(size, root), since)
+    assert merkle.consistent(first, size, since, old, root)
     other = mth([*leaves[: first - 1], leaves[first - 1] + b"x"])
     assert not verify_log.consistent(head(first, other), head(size, root), since)
+    assert not merkle.consistent(first, size, since, other, root)
+    assert not merkle.consistent(first, size, [*since, root], old, root)
+    assert not merkle.consistent(size + 1, size, since, old, root)
     assert not verify_log.consistent(head(first, old), head(size, other), [*since, root])
     if first < size:
+        assert not merkle.consistent(first, size, since[:-1], old, root)
         assert not verify_log.consistent(head(first, old), head(size, old), since)
         assert not verify_log.consistent(head(first, old), head(size, root), since[:-1])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import json
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -14,16 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacyworld import DAY, START, T0, MemoryVault, World, homes
-from wattveil.cli import main
-from wattveil.privacy import people
+from privacyworld import DAY, START, MemoryVault, World, homes
 from wattveil.privacy.config import Config
 from wattveil.privacy.contracts import Block
 from wattveil.privacy.query import ask, noise, statistic
 from wattveil.privacy.query.dp import DP, scores
 from wattveil.privacy.query.noise import Mechanism, Norms, calibrate, guard
 from wattveil.privacy.refusals import Refused
-from wattveil.privacy.state import State
 from wattveil.privacy.techniques import Group
 from wattveil.store import Store
 
@@ -162,9 +158,9 @@ def test_a_library_that_adds_no_noise_is_noticed(tmp_path, monkeypatch):
 )  # fmt: skip
 def test_the_announced_law_is_the_drawn_one(made):
     drawn = np.array(made.draw([0] * 20_000))
-    assert abs(drawn.mean()) < 5 * made.sd / math.sqrt(20_000)
-    assert np.abs(drawn).mean() == pytest.approx(made.mean_abs, rel=0.05)
-    assert drawn.std() == pytest.approx(made.sd, rel=0.05)
+    assert abs(drawn.mean()) < 6.5 * made.sd / math.sqrt(20_000)  # as all of it: once in 1e9 runs
+    assert np.abs(drawn).mean() == pytest.approx(made.mean_abs, rel=0.07)
+    assert drawn.std() == pytest.approx(made.sd, rel=0.06)
     inside = (np.abs(drawn) <= made.half_width).mean()
     assert inside >= 0.94
     if made.half_width:
@@ -172,13 +168,16 @@ def test_the_announced_law_is_the_drawn_one(made):
 
 
 def test_laplace_noise_is_as_private_as_it_says():
-    """Empirical epsilon of a count: log-ratios of frequencies under neighbours stay below 1/2."""
+    """Empirical epsilon of a count: log-ratios of frequencies under neighbours stay below 1/2.
+
+    It is 1/2, so a false alarm is a matter of chance: 6 standard deviations, 8e-9 for all of them.
+    """
     made = calibrate(Norms(1, 1), Fraction(1, 2), Fraction(0))
     draws = 40_000
     a, b = (np.array(made.draw([x] * draws)) for x in (0, 1))
     for k in range(-3, 5):
         here, there = (a == k).sum(), (b == k).sum()
-        spread = 4 * math.sqrt(1 / here + 1 / there)
+        spread = 6 * math.sqrt(1 / here + 1 / there)
         assert abs(math.log(here / there)) <= 0.5 + spread
 
 
@@ -299,108 +298,3 @@ def test_a_preview_uses_no_data_and_costs_nothing(tmp_path):
         assert world.vault.reads == 0
         assert world.gateway.accountant.events("researcher:rob") == []
     assert shown[:5] == shown[5:]
-
-
-KEYS = {"query", "technique", "unit", "epsilon", "delta", "mechanism", "scale", "clip_wh",
-        "group_min", "values", "spent", "remaining", "log_index", "refused"}  # fmt: skip
-
-
-@pytest.fixture
-def shell(tmp_path, monkeypatch, capsys):
-    """`wattveil query` over a vault in memory."""
-    world = World(tmp_path / "gateway")
-    monkeypatch.setenv("WATTVEIL_KEYS", str(tmp_path / "keys"))
-    monkeypatch.setattr(State, "vault", lambda state: world.vault)
-    assert main(["role", "add", "researcher:rob", "--state-dir", str(world.path), "--json"]) == 0
-    assert Path(json.loads(capsys.readouterr().out)["key_file"]).exists()
-
-    def run(*arguments, who="researcher:rob", purpose="research", code=0):
-        line = [*arguments, "--as", who, "--purpose", purpose, "--state-dir", str(world.path)]
-        assert main(["query", *line]) == code
-        out = capsys.readouterr()
-        assert "Traceback" not in out.err
-        return json.loads(out.out) if "--json" in arguments and code == 0 else out.out + out.err
-
-    run.world = world
-    return run
-
-
-RANGE = ("--from", START, "--to", DAY)
-
-
-def test_the_answer_of_the_command(shell):
-    answer = shell("curve", *RANGE, "--epsilon", "0.5", "--clip", "2000", "--json")
-    assert answer.keys() >= KEYS and answer["refused"] is None
-    assert len(answer["values"]) == 48
-    assert answer["values"][0].keys() >= {"start", "end", "value", "low", "high"}
-    assert answer["unit"] == "one meter over [2013-01-14T00:00:00Z, 2013-01-15T00:00:00Z)"
-    assert answer["norm"] == {"kind": "L1", "bound": 96_000, "unit": "Wh"}
-    assert (answer["epsilon"], answer["scale"], answer["group_min"]) == (0.5, 192_000, 15)
-    assert (answer["spent"], answer["remaining"]) == ("0.5", "3.5")
-    assert shell("sum", *RANGE, "--epsilon", "0.5", "--json")["clip_wh"] == 11_500
-    text = shell("mean", *RANGE, "--epsilon", "0.5")
-    assert "one meter over" in text and "95 %" not in text and "left 2.5" in text
-    preview = shell("sum", *RANGE, "--epsilon", "0.5", "--preview")
-    assert "nothing was spent" in preview
-
-
-def test_a_refusal_of_the_command_is_an_answer(shell):
-    refused = shell("sum", *RANGE, "--epsilon", "3", "--json")
-    assert refused.keys() >= KEYS
-    assert refused["refused"] == "epsilon_too_large" and refused["values"] == []
-    for large in ("100", "1e6"):
-        refused = shell("curve", *RANGE, "--epsilon", large, "--dp-delta", "1e-6", "--json")
-        assert refused["refused"] == "epsilon_too_large"
-    stranger = shell("sum", *RANGE, "--epsilon", "1", "--json", who="analyst:eve")
-    assert stranger["refused"] == "not_authenticated" and stranger["values"] == []
-    assert "refused: purpose_unknown" in shell("sum", *RANGE, "--epsilon", "1", purpose="fun")
-    other = shell("sum", *RANGE, "--technique", "magic", "--json")
-    assert other["refused"] == "unknown_technique"
-    assert shell("sum", "--from", "2031-01-01", "--to", "2031-01-02", "--epsilon", "1", "--json")[
-        "refused"] == "no_data"  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        ("sum", "--from", START, "--to", START, "--epsilon", "1"),
-        ("sum", "--from", "2013-01-14T00:10:00Z", "--to", DAY, "--epsilon", "1"),
-        ("sum", "--from", "2013-01-14T00:00:00", "--to", DAY, "--epsilon", "1"),
-        ("sum", *RANGE),
-        ("sum", *RANGE, "--epsilon", "0"),
-        ("sum", *RANGE, "--epsilon", "-1"),
-        ("sum", *RANGE, "--epsilon", "many"),
-        ("sum", *RANGE, "--epsilon", "nan"),
-        ("sum", *RANGE, "--epsilon", "1", "--dp-delta", "1"),
-        ("sum", *RANGE, "--epsilon", "1", "--clip", "0"),
-        ("sum", *RANGE, "--epsilon", "1", "--segment", "tariff"),
-        ("curve", *RANGE, "--epsilon", "1", "--resolution", "1000"),
-        ("sum", *RANGE, "--epsilon", "1e-20"),
-        ("sum", *RANGE, "--epsilon", "1e7"),
-        ("sum", *RANGE, "--epsilon", "1", "--dp-delta", "1e-16"),
-        ("sum", "--from", START, "--to", "2023-01-14", "--epsilon", "1e-6", "--clip", "1000000"),
-        ("quantile", *RANGE, "--epsilon", "1", "--quantile", "1"),
-        ("quantile", *RANGE, "--epsilon", "1", "--quantile", "0.3333333333333333333333"),
-        ("quantile", *RANGE, "--epsilon", "1", "--dp-delta", "1e-6"),
-        ("histogram", *RANGE, "--epsilon", "1", "--bins", "0,5,5"),
-        ("histogram", *RANGE, "--epsilon", "1", "--bins", "0,5"),
-        ("count", *RANGE, "--technique", "aggregate"),
-        ("sum", *RANGE, "--technique", "aggregate", "--clip", "500"),
-    ],
-)
-def test_bad_input_exits_2_and_costs_nothing(shell, wrong):
-    message = shell(*wrong, code=2)
-    assert message.startswith("wattveil: ")
-    assert shell.world.gateway.accountant.table()["dataset:meters"]["spent"] == "0"
-
-
-def test_the_key_comes_from_a_file_or_the_environment(shell, tmp_path, monkeypatch):
-    token = people.add(shell.world.state, "analyst:ann")
-    line = ("sum", *RANGE, "--epsilon", "1", "--json")
-    asked = {"who": "analyst:ann", "purpose": "operations"}
-    assert shell(*line, **asked)["refused"] == "not_authenticated"
-    people.write_key_file(tmp_path / "ann.key", token)
-    assert shell(*line, "--key-file", str(tmp_path / "ann.key"), **asked)["refused"] is None
-    monkeypatch.setenv("WATTVEIL_TOKEN", token)
-    assert shell(*line, **asked)["refused"] is None
-    assert T0 % 86_400 == 0

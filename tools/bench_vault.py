@@ -4,8 +4,9 @@
     python tools/bench_vault.py DIR [--homes 10000] [--days 30] [--order meter|time]
 
 Makes the readings with the household model (once; DIR keeps them), ingests them in a process of its
-own, twice, and asks for a load curve of everybody in a warm process. Wall time and processor time in
-s, sizes in bytes. The year is the month times 365/30.
+own, twice, and asks for a load curve of everybody in a warm process: of the vault alone, and through
+the gateway with noise. Wall time and processor time in s, sizes in bytes. The year is the month times
+365/30.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ import numpy as np
 
 from wattveil.importers.households import DEFAULT_START, generate
 from wattveil.privacy.config import DEFAULT
+from wattveil.privacy.gateway import Gateway
+from wattveil.privacy.people import Person
+from wattveil.privacy.query import ask
 from wattveil.privacy.state import State
 from wattveil.privacy.vault.ingest import ingest
 from wattveil.privacy.vault.vault import Vault
@@ -97,6 +101,19 @@ def child(step: str, state_dir: Path, file: Path, days: int) -> None:
         print(json.dumps(timed(step, start, report=report.json(), bytes=vault.usage.size())))
         return
     end = DEFAULT_START + days * 86_400
+    if step == "query":
+        asked = ask.make(
+            vault.state.config, "curve", ask.stamp(DEFAULT_START), ask.stamp(end), "research",
+            epsilon="0.01", delta="1e-6", clip=1000,
+        )  # fmt: skip
+        gateway, person = Gateway(vault.state), Person("researcher", "rob")
+        for run in range(4):  # the first loads the library of mechanisms
+            start = _now()
+            answer = gateway.query(person, asked)
+            assert answer["refused"] is None, answer
+            values = len(answer["values"])
+            print(json.dumps(timed("query", start, run=run, values=values)))
+        return
     for run in range(3):
         start = _now()
         members = vault.members({}, DEFAULT_START, end)
@@ -116,7 +133,9 @@ def main() -> int:
     parse.add_argument("--homes", type=int, default=10_000)
     parse.add_argument("--days", type=int, default=30)
     parse.add_argument("--order", choices=("meter", "time"), default="meter")
-    parse.add_argument("--step", choices=("init", "ingest", "curve"), help=argparse.SUPPRESS)
+    parse.add_argument(
+        "--step", choices=("init", "ingest", "curve", "query"), help=argparse.SUPPRESS
+    )
     parse.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     args = parse.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -128,7 +147,7 @@ def main() -> int:
     if state_dir.exists():
         print(f"{state_dir} is there already: remove it for a fresh run", file=sys.stderr)
         return 2
-    for step in ("init", "ingest", "ingest", "curve"):
+    for step in ("init", "ingest", "ingest", "curve", "query"):
         options = ["--step", step, "--file", str(file), "--days", str(args.days),
                    "--homes", str(args.homes), "--order", args.order]  # fmt: skip
         subprocess.run([sys.executable, __file__, str(args.folder), *options], check=True)

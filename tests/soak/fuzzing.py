@@ -9,21 +9,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from plainmeter import ERROR, PERIOD, START, PlainLink
 from plainworld import SUITES, World
+from wattveil.importers.dlms import read_dlms
+from wattveil.importers.dsmr import read_dsmr
+from wattveil.importers.greenbutton import read_greenbutton
+from wattveil.importers.readings import DataError
 from wattveil.roles.common import decode_members, encode_members
 from wattveil.runners.host import apply
 from wattveil.runners.memory import MemoryNet
 from wattveil_meter import wire
 from wattveil_meter.fields import Malformed, pack, read_uint, uint, unpack
+from wattveil_meter.links.mqtt_packets import Client, Lost, publish
 from wattveil_meter.package import Package
 from wattveil_meter.record import Record
+from wattveil_meter.sensors.p1 import Telegrams
+from wattveil_meter.sensors.pzem004t import crc16, parse
 
 CORPUS = Path(__file__).parent.parent / "corpus" / "frames.jsonl"
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+TELEGRAMS = FIXTURES / "dsmr"
+# how a session may end
+ENDS = {"malformed", "oversized", "clogged", "protocol", "client_id", "unavailable"}
+ENDS |= {"credentials", "not_allowed"}
 INTERESTING = (0, 1, 2, 0x7E, 0x7D, 0x7F, 0x80, 0xFE, 0xFF)
 INTEGERS = (0, 1, 2, 255, 256, 2047, 2048, 2049, 1 << 24, (1 << 24) + 1, 1 << 31, (1 << 32) - 1)
 
@@ -246,7 +259,7 @@ def fields_target(suite: str, random: Random) -> Target:
     record = world.record.raw
     number = uint(3)
     secrets = [b"wattveil meter 1", b"meter-01", number, bytes(32), bytes(32)]
-    secrets += [uint(19000), bytes(32), uint(19000), bytes(32), bytes(32)]
+    secrets += [bytes(32)]
     records = Mutator([record], random)
     packages = Mutator([pack(*secrets)], random)
     sets = Mutator([b"\x07", b"\xff\x01", b"\xff" * 8], random)
@@ -261,7 +274,7 @@ def fields_target(suite: str, random: Random) -> Target:
             elif kind == 1:
                 data = packages()
                 Package(record, data)
-                same = pack(*unpack(data, 10)) == data
+                same = pack(*unpack(data, 6)) == data
             elif kind == 2:
                 data = sets()
                 size = 1 + random.getrandbits(6)
@@ -278,6 +291,82 @@ def fields_target(suite: str, random: Random) -> Target:
     return one
 
 
+def mqtt_target(suite: str, random: Random) -> Target:
+    """A meter's MQTT client: a broker's bytes end the session by name, and use no more memory."""
+    limit = wire.SERIAL_LIMIT
+    session = [b"\x20\x02\0\0", b"\x90\x03\0\1\1"]  # CONNACK, SUBACK
+    down = [
+        publish(b"down/1", frame, number=n % 2) for n, frame in enumerate(corpus(suite, "meter"))
+    ]
+    mutate = Mutator([b"".join([*session, *down[at : at + 3]]) for at in range(len(down))], random)
+    client = Client("meter", ("up/1", "down/1", "status/1"), None, None, 60, limit)
+
+    def one() -> None:
+        data = mutate()
+        cut = int(random.random() * len(data)) if data else 0
+        client.begin(0)
+        try:
+            frames = client.receive(data[:cut], 0) + client.receive(data[cut:], 0)
+        except Lost as lost:
+            if lost.args[0] not in ENDS:
+                raise
+            return
+        if max(map(len, frames), default=0) > limit or len(client.out) > 4 * limit:
+            raise WronglyAccepted(data.hex())
+
+    return one
+
+
+def sensors_target(suite: str, random: Random) -> Target:
+    """What household meters send: P1 telegrams in pieces, answers of a PZEM-004T.
+
+    Their CRCs have 16 bits, so some mutated ones are right; readings are never below zero.
+    """
+    telegrams = Mutator([path.read_bytes() for path in sorted(TELEGRAMS.glob("*"))], random)
+    body = bytes((1, 4, 20, *range(20)))
+    answers = Mutator([body + crc16(body).to_bytes(2, "little")], random)
+    reader = Telegrams(lambda reason: None)
+
+    def one() -> None:
+        if random.getrandbits(3):
+            parse(answers(), 1)
+            return
+        data = telegrams()
+        cut = int(random.random() * len(data)) if data else 0
+        for telegram in reader.feed(data[:cut]) + reader.feed(data[cut:]):
+            if (telegram.register(b"1.8.") or 0) < 0:
+                raise WronglyAccepted(data.hex())
+
+    return one
+
+
+def files_target(suite: str, random: Random) -> Target:
+    """Files of other people's: DSMR, Green Button and, where its library is, DLMS."""
+    readers: list[tuple[Any, str]] = [
+        (read_dsmr, "dsmr/*.telegram"),
+        (read_greenbutton, "*/*.xml"),
+    ]
+    if find_spec("dlms_cosem"):
+        readers.append((read_dlms, "dlms/[pr]*.log"))
+    turn = [
+        (read, Mutator([path.read_bytes() for path in sorted(FIXTURES.glob(what))], random))
+        for read, what in readers
+    ]
+
+    def one() -> None:
+        read, mutate = turn[random.getrandbits(4) % len(turn)]
+        data = mutate()
+        try:
+            found = read("x", data, [])
+        except DataError:
+            return
+        for value in found:
+            if min(getattr(value, name, 0) for name in ("imported", "exported", "wh")) < 0:
+                raise WronglyAccepted(data.hex())
+
+    return one
+
+
 TARGETS: dict[str, tuple[Callable[[str, Random], Target], int]] = {  # and runs of the long version
     "channel": (channel_target, 3_200_000),
     "stuffing": (stuffing_target, 2_000_000),
@@ -288,6 +377,9 @@ TARGETS: dict[str, tuple[Callable[[str, Random], Target], int]] = {  # and runs 
     "cloud payload": (lambda suite, random: payload_target(suite, "cloud", random), 150_000),
     "center payload": (lambda suite, random: payload_target(suite, "center", random), 150_000),
     "dealer payload": (lambda suite, random: payload_target(suite, "dealer", random), 150_000),
+    "mqtt": (mqtt_target, 1_000_000),
+    "sensors": (sensors_target, 400_000),
+    "files": (files_target, 40_000),
 }
 
 

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from wattveil.privacy.accountant import parse_limit
+from wattveil.privacy.accountant import check_account, parse_limit
 from wattveil.privacy.config import show
 from wattveil.privacy.gateway import Gateway
 from wattveil.privacy.people import Person
@@ -56,7 +56,7 @@ def approve(gateway: Gateway, person: Person, number: int) -> Json:
                                   "person": person.logged})  # fmt: skip
     if action == "budget-raise":
         use(gateway, number, action, body)
-        gateway.accountant.set_limit(body["account"], parse_limit(body["limit"]))
+        gateway.accountant.set_limit(body["account"], parse_limit(body["limit"]), raising=True)
         gateway.note("budget", {"account": body["account"], "limit": body["limit"], "id": number})
     return {"id": number, "action": action, "asked_by": asked_by, "body": body, "approved": True}
 
@@ -87,6 +87,7 @@ def waiting(gateway: Gateway) -> list[Json]:
 
 def set_budget(gateway: Gateway, person: Person, account: str, limit: str) -> Json:
     """Lower a limit now, or ask for a higher one; what happened. Refused, ValueError."""
+    account = check_account(account, gateway.state.config.dataset)
     wanted, held = parse_limit(limit), gateway.accountant.limit(account)
     raised = held is not None and (wanted is None or wanted > held)
     text = "none" if wanted is None else show(wanted)
@@ -99,8 +100,9 @@ def set_budget(gateway: Gateway, person: Person, account: str, limit: str) -> Js
         number = request(gateway, person, "budget-raise", {"account": account, "limit": text})
         return result | {"approval": number, "set": False}
     gateway.permit(person, "budget-set", {}, {})
-    gateway.note("budget", {"account": account, "limit": text, "person": person.logged})
-    gateway.accountant.set_limit(account, wanted)
+    with gateway.state.transaction():  # no entry for a limit that was not set
+        gateway.note("budget", {"account": account, "limit": text, "person": person.logged})
+        gateway.accountant.set_limit(account, wanted, raising=False)
     return result | {"approval": None, "set": True}
 
 

@@ -33,8 +33,11 @@ def add_common(parse: argparse.ArgumentParser, *, required: bool = True) -> None
 
 
 def add_person(parse: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """--as and the proof of it."""
-    parse.add_argument("--as", dest="who", metavar="ROLE:NAME", required=required, help="who asks")
+    """--as and the proof of it. Where it is not required, the console's operator asks."""
+    who = "who asks" + (
+        "" if required else f"; default: {people.CONSOLE}, by its key in the folder"
+    )
+    parse.add_argument("--as", dest="who", metavar="ROLE:NAME", required=required, help=who)
     parse.add_argument(
         "--key-file",
         type=Path,
@@ -60,7 +63,13 @@ def secret_of(args: argparse.Namespace, state: State) -> Path | str:
 
 
 def person_of(args: argparse.Namespace, gateway: Gateway) -> Person:
-    """Who asks, authenticated; Refused."""
+    """Who asks, authenticated; without --as the console's operator. Refused."""
+    if args.who is None:
+        if args.key_file is not None:
+            raise ValueError("--key-file is the proof of --as: give both")
+        return gateway.authenticate(
+            people.CONSOLE, people.key_file_of(gateway.state, people.CONSOLE)
+        )
     return gateway.authenticate(args.who, secret_of(args, gateway.state))
 
 

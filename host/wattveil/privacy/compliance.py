@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import Any
 
 from wattveil.privacy import consent, ledger
+from wattveil.privacy.accountant import CHARGE
 from wattveil.privacy.config import show
 from wattveil.privacy.contracts import Json
 from wattveil.privacy.fipps import PRINCIPLES
@@ -42,8 +43,14 @@ def compliance(gateway: Gateway, person: Person | None = None) -> Json:
     findings = [f"log: {problem}" for problem in verdict["problems"]]
     findings += [f"ledger: {problem}" for problem in gateway.accountant.audit()]
     findings += found.findings()
-    for charge in sorted(found.charged - ledger_charges(gateway)):
-        findings.append(f"{charge}: the log has its spend, the ledger has not")
+    charged = ledger_charges(gateway)
+    for charge, epsilon in sorted(found.spent.items()):
+        if charge not in charged:
+            findings.append(f"{charge}: the log has its spend, the ledger has not")
+        elif charged[charge] != epsilon:
+            findings.append(
+                f"{charge}: epsilon {epsilon} in the log, {charged[charge]} in the ledger"
+            )
     return {
         "report": "compliance",
         "made": stamp(time.time()),
@@ -81,6 +88,8 @@ def compliance(gateway: Gateway, person: Person | None = None) -> Json:
         "refusals": dict(sorted(found.refusals.items())),
         "alarms": dict(sorted(found.alarms.items())),
         "entries": dict(sorted(found.kinds.items())),
+        # Spent and then broken off before the entry: nothing was released for these.
+        "charges_without_entry": len(charged.keys() - found.spent.keys()),
         "budgets": gateway.accountant.table(),
     }  # fmt: skip
 
@@ -97,10 +106,9 @@ class _Counts:
         self.alarms: Counter[str] = Counter()
         self.releases: Counter[tuple[str, str]] = Counter()
         self.epsilon: defaultdict[tuple[str, str], Fraction] = defaultdict(Fraction)
-        self.charged: set[str] = set()
-        self._spent: dict[str, str] = {}
+        self.spent: dict[str, Fraction] = {}
         self._released: set[str] = set()
-        self._permitted: Counter[str] = Counter()
+        self._permitted: Counter[tuple[str, str]] = Counter()
         self._wrong: list[str] = []
 
     def add(self, entry: Json) -> None:
@@ -112,19 +120,20 @@ class _Counts:
         if kind == "decision":
             self.rules[body.get("rule")] += 1
             if body["allowed"]:
-                self._permitted[body["person"]] += 1
+                self._permitted[body["person"], body["action"]] += 1
         elif kind == "refusal":
             self.refusals[body["reason"]] += 1
         elif kind == "alarm":
             self.alarms[body["alarm"]] += 1
         elif kind == "spend":
-            self.charged.add(body["charge"])
-            self._spent[body["charge"]] = body["epsilon"]
+            self.spent[body["charge"]] = Fraction(body["epsilon"])
         elif kind == "release":
             self._release(body, index)
 
     def _release(self, body: Json, index: int) -> None:
-        if not self._permitted[body["person"]]:
+        permitted = body["person"], body.get("action", "query")
+        self._permitted[permitted] -= 1  # each decision is for one release
+        if self._permitted[permitted] < 0:
             self._wrong.append(
                 f"entry {index}: a release to {body['person']} without a permission"
             )
@@ -133,11 +142,12 @@ class _Counts:
         self.releases[name] += 1
         if charge is None:  # one customer's own series: permitted by itself, not from the ledger
             return
-        self.epsilon[name] += Fraction(body["epsilon"])
+        epsilon = Fraction(body["epsilon"])
+        self.epsilon[name] += epsilon
         if charge in self._released:
             self._wrong.append(f"entry {index}: {charge} was released before")
         self._released.add(charge)
-        if Fraction(body["epsilon"]) and self._spent.get(charge) != body["epsilon"]:
+        if epsilon and self.spent.get(charge) != epsilon:
             self._wrong.append(f"entry {index}: released without its spend")
 
     def findings(self) -> list[str]:
@@ -145,19 +155,22 @@ class _Counts:
         return self._wrong
 
 
-def ledger_charges(gateway: Gateway) -> set[str]:
-    """Names of all charges in the ledger."""
-    return set(gateway.state.ledger().load(ledger.ENTRY))
+def ledger_charges(gateway: Gateway) -> dict[str, Fraction]:
+    """Epsilon of all the gateway's charges in the ledger, by name."""
+    charges = ledger.entries(gateway.state.ledger().load)
+    return {one.name: one.epsilon for one in charges if one.name.startswith(CHARGE)}
 
 
 def customer(gateway: Gateway, person: Person, subject: str, purpose: str) -> Json:
     """Which data of one customer went into which output; Refused.
 
-    subject: the ledger's name of the meter. Those who asked appear by their roles.
+    subject: the ledger's name of the meter; the report has the log's. Those who asked appear by
+    their roles.
     """
     gateway.permit(person, "report-customer", {"subject": subject}, {"purpose": purpose})
+    alias = gateway.accountant.logged(subject)
     body = {"person": person.logged, "report": "customer", "purpose": purpose}
-    index = gateway.note("report", body | {"subject": subject[:16]})
+    index = gateway.note("report", body | {"subject": alias})
     cohorts, state = _cohorts_with(gateway, subject), gateway.state
     releases, accesses = [], []
     for entry in state.log().entries():
@@ -167,7 +180,7 @@ def customer(gateway: Gateway, person: Person, subject: str, purpose: str) -> Js
         if entry["kind"] == "release" and body.get("cohort") in cohorts:
             amounts = {name: body[name] for name in ("charge", "epsilon", "delta")}
             releases.append(about | body["query"] | amounts)
-        elif body.get("subject") in (subject, subject[:16]):
+        elif body.get("subject") == alias:
             shown = {k: v for k, v in body.items() if k not in ("person", "subject")}
             accesses.append(about | {"what": entry["kind"]} | {"details": shown})
     paid = list(_paid(gateway, subject))
@@ -176,7 +189,7 @@ def customer(gateway: Gateway, person: Person, subject: str, purpose: str) -> Js
     return {
         "report": "customer",
         "made": stamp(time.time()),
-        "subject": subject[:16],
+        "subject": alias,
         "log_index": index,
         "outputs": releases,
         "accesses": accesses,

@@ -40,7 +40,7 @@ months = 18                  # granular data; aggregates stay
 [stores]
 vault = "usage.db"           # path in this folder, or postgresql://USER@HOST/DATABASE
 ledger = "ledger.db"         # path of, or URL of, the control centre's store, to share its ledger
-subjects = "hmac"            # names in the ledger: hmac, or ids when the store is a centre's
+accountant_key = "keys/accountant.key"  # path: a shared ledger's is the centre's accountant.key
 """
 
 
@@ -99,7 +99,7 @@ class Stores(_Strict, frozen=True):
 
     vault: str = "usage.db"
     ledger: str = "ledger.db"
-    subjects: str = "hmac"
+    accountant_key: str = "keys/accountant.key"
 
 
 class Config(_Strict, frozen=True):
@@ -144,8 +144,6 @@ def _check(config: Config) -> None:
         raise ValueError("interval_s must divide a day of 86,400 s")
     if not 1 <= config.connection_limit_w <= 10_000_000:
         raise ValueError("connection_limit_w: between 1 W and 10 MW")
-    if config.stores.subjects not in ("hmac", "ids"):
-        raise ValueError('stores.subjects is "hmac" or "ids"')
     if config.retention.months < 1:
         raise ValueError("retention.months: at least 1")
     both = set(config.purposes.primary) & set(config.purposes.secondary)
@@ -158,7 +156,7 @@ def _check(config: Config) -> None:
 def amount(text: str, name: str) -> Fraction:
     """A positive exact number, "0.5" or "1/3"; ValueError."""
     try:
-        value = exact(text, name)
+        value = exact(text, name) if text.isascii() else Fraction(0)
     except ValueError:
         value = Fraction(0)
     if value <= 0:

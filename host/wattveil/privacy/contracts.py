@@ -33,6 +33,13 @@ class VaultReader(Protocol):
     def blocks(self, pseudonyms: Sequence[str], start: int, end: int) -> Iterator[Block]:
         """Their readings in bounded memory, each pseudonym in one block, of one epoch only."""
 
+    def written(self) -> int:
+        """Number of the newest batch of readings that came in."""
+
+    def revisions(self, pseudonyms: Sequence[str], start: int, end: int) -> NDArray[np.uint32]:
+        """[pseudonym, UTC day] of the days that [start, end) touches: number of the batch that
+        changed it last, 0 where there are no readings."""
+
     def meter_ids(self, pseudonyms: Sequence[str]) -> list[str]:
         """Whose they are, in this order; for the accountant alone, which keeps no id."""
 

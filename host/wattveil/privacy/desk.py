@@ -18,6 +18,12 @@ def _open(args: argparse.Namespace) -> Gateway:
     return Gateway(State.open(args.state_dir))
 
 
+def _permitted(gateway: Gateway, args: argparse.Namespace, action: str) -> Person:
+    person = person_of(args, gateway)
+    gateway.permit(person, action, {}, {})
+    return person
+
+
 def _subject(gateway: Gateway, meter: str) -> str:
     try:
         check_meter_id(meter)
@@ -38,21 +44,22 @@ def role_options(parse: argparse.ArgumentParser) -> None:
     gone.add_argument("person", metavar="ROLE:NAME")
     listed = commands.add_parser("list", help="everybody, without secrets")
     for action, run in ((add, _role_add), (gone, _role_revoke), (listed, _role_list)):
+        add_person(action, required=False)
         add_common(action)
         action.set_defaults(action=run)
 
 
 def _role_add(args: argparse.Namespace) -> int:
-    # Who can write the folder holds its keys: no other proof could stop that person.
     gateway = _open(args)
 
     def act() -> Json:
+        by = _permitted(gateway, args, "role")
         subject = _subject(gateway, args.meter) if args.meter else None
         path = args.out or people.key_file_of(gateway.state, args.person)
         with gateway.state.transaction():
             token = people.add(gateway.state, args.person, subject)
-            named = people.Person(*people.parse(args.person), subject)
-            gateway.note("role", {"event": "added", "person": named.logged})
+            named = people.Person.of(gateway.state, *people.parse(args.person), subject)
+            gateway.note("role", {"event": "added", "person": named.logged, "by": by.logged})
             people.write_key_file(path, token)
         return {"person": args.person, "key_file": str(path)}
 
@@ -65,12 +72,12 @@ def _role_revoke(args: argparse.Namespace) -> int:
     gateway = _open(args)
 
     def act() -> Json:
+        by = _permitted(gateway, args, "role")
+        who = "a customer" if args.person.startswith("customer:") else args.person
         with gateway.state.transaction():
             done = people.revoke(gateway.state, args.person)
-            if done and not args.person.startswith("customer:"):
-                gateway.note("role", {"event": "revoked", "person": args.person})
-            elif done:
-                gateway.note("role", {"event": "revoked", "person": "a customer"})
+            if done:
+                gateway.note("role", {"event": "revoked", "person": who, "by": by.logged})
         if not done:
             raise ValueError(f"{args.person} has no access to withdraw")
         return {"person": args.person, "revoked": True}
@@ -80,9 +87,14 @@ def _role_revoke(args: argparse.Namespace) -> int:
 
 def _role_list(args: argparse.Namespace) -> int:
     gateway = _open(args)
+
+    def act() -> Json:
+        _permitted(gateway, args, "role")
+        return {"people": people.people(gateway.state)}
+
     return answering(
         args,
-        lambda: {"people": people.people(gateway.state)},
+        act,
         lambda r: "\n".join(
             f"{p['who']}{'' if p['revoked'] is None else '  revoked'}" for p in r["people"]
         ),
@@ -103,7 +115,7 @@ def consent_options(parse: argparse.ArgumentParser) -> None:
             action.add_argument("--purpose", required=True, metavar="P")
             action.add_argument("--recipient", default=consent.ANYBODY, metavar="WHO",
                                 help="ROLE:NAME, a role, or * (default): anybody")  # fmt: skip
-        add_person(action)
+        add_person(action, required=False)
         add_common(action)
         action.set_defaults(action=_consent, verb=name)
 
@@ -137,7 +149,7 @@ def _consent(args: argparse.Namespace) -> int:
 def approve_options(parse: argparse.ArgumentParser) -> None:
     """`wattveil approve`."""
     parse.add_argument("id", type=int, nargs="?", metavar="ID", help="default: show what waits")
-    add_person(parse)
+    add_person(parse, required=False)
     add_common(parse)
     parse.set_defaults(action=_approve)
 
@@ -175,9 +187,12 @@ def budget_options(parse: argparse.ArgumentParser) -> None:
     change = commands.add_parser("set", help="lower a limit; a higher one waits for `approve`")
     change.add_argument("account", help="dataset:NAME, public, ROLE:NAME, subject_lifetime ...")
     change.add_argument("limit", metavar="EPSILON", help="an exact number, or none")
-    seen = commands.add_parser("alarms", help="repeated and differencing queries")
-    for action, run in ((shown, _show), (change, _set), (seen, _alarms)):
-        add_person(action)
+    raised = commands.add_parser("alarms", help="repeated and differencing questions")
+    raised.add_argument(
+        "--seen", type=int, metavar="ID", help="enter that the officer saw this one"
+    )
+    for action, run in ((shown, _show), (change, _set), (raised, _alarms)):
+        add_person(action, required=False)
         add_common(action)
         action.set_defaults(action=run)
 
@@ -188,7 +203,7 @@ def budgets(
     """The accounts that this person may see, and what composition gives. Refused, ValueError."""
     gateway.permit(person, "budget-show", {}, {})
     table = gateway.accountant.table()
-    if person.role not in ("privacy-officer", "regulator"):
+    if person.role not in ("privacy-officer", "regulator", "operator"):
         own = (str(person), "public", f"dataset:{gateway.state.config.dataset}")
         table = {name: row for name, row in table.items() if name in own}
     if account is not None:
@@ -204,6 +219,18 @@ def alarms(gateway: Gateway, person: Person) -> Json:
     """Repeated and differencing queries, newest first. Refused."""
     gateway.permit(person, "alarms", {}, {})
     return {"alarms": history.alarms(gateway.state.gateway())}
+
+
+def see_alarm(gateway: Gateway, person: Person, number: int) -> Json:
+    """Enter that an alarm was seen; who saw it first stays. Refused, ValueError."""
+    gateway.permit(person, "alarm-seen", {}, {})
+    with gateway.state.transaction() as db:
+        if history.see(db, number, person.logged):
+            gateway.note("alarm-seen", {"id": number, "person": person.logged})
+    found = [alarm for alarm in history.alarms(gateway.state.gateway()) if alarm["id"] == number]
+    if not found:
+        raise ValueError(f"there is no alarm {number}")
+    return found[0]
 
 
 def waiting(gateway: Gateway, person: Person) -> Json:
@@ -244,12 +271,16 @@ def _show(args: argparse.Namespace) -> int:
             if row["composed"]["answers"]:
                 both = row["composed"]
                 lines.append(
-                    f"  {both['answers']} answers; at delta {both['delta']:g} they compose to "
-                    f"epsilon {both['rdp']:.4g} (RDP), {both['pld']:.4g} (PLD)"
+                    f"  answers: {both['answers']}; at delta {both['delta']:g} they compose to "
+                    f"epsilon {_known(both['rdp'])} (RDP), {_known(both['pld'])} (PLD)"
                 )
         return "\n".join(lines + [f"WRONG: {line}" for line in result["audit"]])
 
     return answering(args, act, text)
+
+
+def _known(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
 
 
 def _set(args: argparse.Namespace) -> int:
@@ -273,12 +304,17 @@ def _alarms(args: argparse.Namespace) -> int:
     gateway = _open(args)
 
     def act() -> Json:
-        return alarms(gateway, person_of(args, gateway))
+        person = person_of(args, gateway)
+        if args.seen is not None:
+            return {"alarms": [see_alarm(gateway, person, args.seen)]}
+        return alarms(gateway, person)
 
     def text(result: Json) -> str:
         rows = result["alarms"]
         return "\n".join(
-            f"{r['id']}  {r['kind']} by {r['person']}: {r['body']}" for r in rows
+            f"{r['id']}  {r['kind']} by {r['person']}: {r['body']}, "
+            f"{'seen by ' + r['seen_by'] if r['seen_by'] else 'not seen yet'}"
+            for r in rows
         ) or "no alarm"  # fmt: skip
 
     return answering(args, act, text)

@@ -82,7 +82,7 @@ PRINCIPLES = (
         "Whoever holds the data can show that the rules were kept.",
         "This log: a Merkle tree with signed heads and a witness, checked by a script of its own; "
         "alarms for the privacy officer; this report.",
-        ("alarm", "approval", "budget", "report"),
+        ("alarm", "alarm-seen", "approval", "budget", "report"),
         "A witness kept by somebody else, and somebody who looks at the alarms.",
     ),
 )

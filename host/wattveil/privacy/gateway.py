@@ -12,8 +12,8 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
-from fractions import Fraction
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,8 +88,22 @@ class Gateway:
             body["reason"] = decision.reason
         self.note("decision", body)
         if not decision.allowed:
-            raise Refused(decision.reason, decision.why, decision.rule_id)
+            why = decision.why
+            if decision.reason == "purpose_unknown":
+                known = self.state.config.purposes
+                why += f" config.toml lists {', '.join(known.primary + known.secondary)}."
+            raise Refused(decision.reason, why, decision.rule_id)
         return decision
+
+    @contextmanager
+    def refusing(self, person: Person, action: str) -> Iterator[None]:
+        """Enter in the log what is refused inside."""
+        try:
+            yield
+        except Refused as no:
+            body = {"person": person.logged, "action": action, "reason": no.reason}
+            self.note("refusal", body)
+            raise
 
     def query(self, person: Person, query: Query, *, preview: bool = False) -> Json:
         """Answer, preview or refuse; see `wattveil query --json`. ValueError for bad input."""
@@ -150,7 +164,10 @@ class Gateway:
         subjects = self._subjects(members)
         now = int(self._clock())
         charge = f"gateway:{secrets.token_hex(8)}"
-        asking = history.Asking(charge, now, str(person), query, subjects)
+        asking = history.Asking(
+            charge, now, str(person), query, history.Cohort.of(subjects), self.vault.written(),
+            lambda: self.vault.revisions(members, query.start, query.end),
+        )  # fmt: skip
         with self.state.transaction() as db:  # looked at and remembered in one go
             for alarm in history.remember(db, asking, group.group_min):
                 raised = {"alarm": alarm.kind, "earlier": alarm.earlier, "charge": charge}
@@ -168,7 +185,7 @@ class Gateway:
             "query": query.public(),
             "epsilon": show(cost.epsilon),
             "delta": show(cost.delta),
-            "cohort": asking.digest.hex(),
+            "cohort": asking.cohort.digest.hex(),
             "answer_sha256": hashlib.sha256(text.encode()).hexdigest(),
         }
         return released | {"log_index": self.note("release", body)}
@@ -182,7 +199,7 @@ class Gateway:
         subjects: list[str],
         now: int,
     ) -> Balance:
-        if cost.epsilon == Fraction(0):
+        if not cost.epsilon and not cost.delta:
             return self.accountant.balance(person, query.purpose)
         balance = self.accountant.spend(charge, person, query.purpose, cost, subjects, now)
         body: Json = {"charge": charge, "person": person.logged, "event": cost.event}

@@ -6,13 +6,14 @@ per subject's lifetime (sequential composition), so that a charge costs one pass
 however long the history is; `audit` adds the entries up again. All of it is rows of a store, read
 and written in one transaction: whoever shares the store, no two charges are granted one budget.
 
-Subjects are text: the centre takes meter ids, others may take keys of their own. Epsilons are
-exact rationals.
+Subjects are named by the accountant's key (`subjects.Subjects`), whose check value is a row here.
+Epsilons are exact rationals.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,8 +23,10 @@ from typing import NamedTuple, Protocol
 
 from wattveil_meter.fields import Malformed, pack, unpack
 
-ENTRY, ROSTER, SPENT = "entry", "roster", "spent"  # kinds of rows
+ENTRY, ROSTER, SPENT, KEY = "entry", "roster", "spent", "accountant"  # kinds of rows
 LIMITS = ("day", "lifetime")
+_LIMIT = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20}|/[1-9][0-9]{0,19})?")
+_AMOUNT = re.compile(rb"[0-9]{1,2000}(/[0-9]{1,2000})?")
 
 
 class Rows(Protocol):
@@ -52,8 +55,14 @@ class Shared(Rows, Protocol):
         overlaps; nothing is written when it raises."""
 
 
-class OverLimit(Exception):
-    """A charge that a limit forbids: nothing was entered. `reason` is the refusal's name."""
+class Denied(Exception):
+    """A charge that was not entered: nothing was written. `reason` is the refusal's name."""
+
+    reason = "denied"
+
+
+class OverLimit(Denied):
+    """A limit forbids it."""
 
     def __init__(self, limit: str, most: Fraction, subjects: list[str]) -> None:
         self.limit, self.most, self.subjects = limit, most, subjects
@@ -64,10 +73,34 @@ class OverLimit(Exception):
         )
 
 
-class Conflict(Exception):
+class Conflict(Denied):
     """Another charge was entered under the same name, for something else."""
 
     reason = "closed"
+
+
+class OtherKey(Denied):
+    """Its subjects are named with another key than the ledger's: each would have two accounts."""
+
+    reason = "other_accountant_key"
+
+
+class Damaged(Denied):
+    """A stored amount is none: no charge can be decided on it."""
+
+    reason = "ledger_damaged"
+
+
+def stored(text: bytes | None) -> Fraction:
+    """An amount as it is stored, 0 for None. Damaged: a sign, an exponent, a float, anything else."""
+    if text is None:
+        return Fraction(0)
+    try:
+        if _AMOUNT.fullmatch(text):
+            return Fraction(text.decode())
+    except ZeroDivisionError:
+        pass
+    raise Damaged("an amount in the ledger is damaged: wattveil ledger check")
 
 
 @dataclass(frozen=True)
@@ -84,11 +117,9 @@ class Limits:
         for name, text in table.items():
             if name not in LIMITS:
                 raise ValueError(f"{name} is no limit: there are {' and '.join(LIMITS)}")
-            try:
-                value = Fraction(text) if isinstance(text, str) else None
-            except (ValueError, ZeroDivisionError):
-                value = None
-            if value is None or value <= 0:
+            given = isinstance(text, str) and _LIMIT.fullmatch(text)
+            value = Fraction(given[0]) if given else Fraction(0)
+            if value <= 0:
                 raise ValueError(f'the {name} limit must be a positive number as text, like "1.5"')
             values[name] = value
         return cls(**values)
@@ -103,7 +134,8 @@ class Limits:
 class Charge:
     """One entry: `epsilon` for every subject of `roster` in the bitmap `members`.
 
-    name: of what is released, once ever. day: UTC day index the per-day limit counts it to.
+    name: of what is released, once ever. day: UTC day index the per-day limit counts it to. check:
+    of the key that named the roster.
     """
 
     name: str
@@ -111,13 +143,16 @@ class Charge:
     epsilon: Fraction
     roster: tuple[str, ...]
     members: bytes
+    check: bytes
     note: str = ""
 
     def __post_init__(self) -> None:
-        size = len(self.roster)
+        size, members = len(self.roster), int.from_bytes(self.members, "little")
+        if not isinstance(self.epsilon, Fraction):
+            raise TypeError("epsilon is exact: a Fraction")
         if self.epsilon <= 0 or len(set(self.roster)) < size:
             raise ValueError("a charge needs an epsilon above 0 and different subjects")
-        if len(self.members) != (size + 7) // 8 or int.from_bytes(self.members, "little") >> size:
+        if len(self.members) != (size + 7) // 8 or members >> size or not members:
             raise ValueError("the members are no set of the roster")
 
     def subjects(self) -> list[str]:
@@ -140,27 +175,33 @@ def _roster_row(roster: tuple[str, ...]) -> bytes:
 
 @lru_cache(maxsize=65536)
 def _plus(spent: bytes | None, epsilon: Fraction) -> tuple[Fraction, bytes]:
-    total = epsilon + (Fraction(spent.decode()) if spent else 0)
+    total = epsilon + stored(spent)
     return total, str(total).encode()
 
 
 def enter(rows: Rows, charge: Charge, limits: Limits) -> list[Row]:
     """What to write for a charge, in the transaction that `rows` belongs to.
 
-    The same charge again writes nothing. OverLimit, Conflict.
+    The same charge again writes nothing. The first one binds the ledger to its key. Denied.
     """
+    key = rows.get(KEY, "")
+    if key not in (None, charge.check):
+        raise OtherKey(
+            "the ledger is another accountant's: its households are named with another key; bring "
+            "the accountant.key that belongs to it"
+        )
     entry = charge.encode()
     known = rows.get(ENTRY, charge.name)
     if known is not None:
         if known != entry:
             raise Conflict(f"{charge.name} was charged before, for something else")
         return []
-    changes = [Row(ENTRY, charge.name, entry)]
+    changes = [Row(ENTRY, charge.name, entry), *([] if key else [Row(KEY, "", charge.check)])]
     roster = _roster_row(charge.roster)
     digest = hashlib.sha256(roster).hexdigest()
     if rows.get(ROSTER, digest) is None:
         changes.append(Row(ROSTER, digest, roster))
-    subjects = charge.subjects()
+    subjects = sorted(charge.subjects())  # rows in the order of the store's index
     accounts = ((_account(charge.day), "day", limits.day), (SPENT, "lifetime", limits.lifetime))
     for kind, limit, most in accounts:
         spent = rows.load(kind)
@@ -184,19 +225,20 @@ def spending(
 ) -> dict[str, Fraction]:
     """What each subject has spent in its lifetime, or on one day."""
     rows = load(SPENT if day is None else _account(day))
-    return {subject: Fraction(text.decode()) for subject, text in sorted(rows.items())}
+    return {subject: stored(text) for subject, text in sorted(rows.items())}
 
 
 def entries(load: Callable[[str], Mapping[str, bytes]]) -> Iterator[Charge]:
     """All entries, by day and name."""
     rosters = {digest: names(row) for digest, row in load(ROSTER).items()}
+    check = load(KEY).get("", b"")
     found = []
     for name, row in load(ENTRY).items():
         day, epsilon, digest, members, note = unpack(row, 5)
         found.append((int.from_bytes(day, "little"), name, epsilon, digest, members, note))
     for day, name, epsilon, digest, members, note in sorted(found):
-        exact = Fraction(epsilon.decode())
-        yield Charge(name, day, exact, rosters[digest.hex()], members, note.decode())
+        roster = rosters[digest.hex()]
+        yield Charge(name, day, stored(epsilon), roster, members, check, note.decode())
 
 
 def audit(load: Callable[[str], Mapping[str, bytes]]) -> list[str]:
@@ -208,12 +250,24 @@ def audit(load: Callable[[str], Mapping[str, bytes]]) -> list[str]:
         for subject in charge.subjects():
             total[SPENT, subject] += charge.epsilon
             total[_account(charge.day), subject] += charge.epsilon
-    stored = {(kind, s): Fraction(v.decode()) for kind in kinds for s, v in load(kind).items()}
-    return [
-        f"{kind} of {subject}: {stored.get((kind, subject), 0)} stored, {total[kind, subject]} entered"
-        for kind, subject in sorted(stored.keys() | total.keys())
-        if stored.get((kind, subject), 0) != total[kind, subject]
-    ]
+    return differing({(kind, s): v for kind in kinds for s, v in load(kind).items()}, total)
+
+
+def differing(
+    held: Mapping[tuple[str, str], bytes], entered: Mapping[tuple[str, str], Fraction]
+) -> list[str]:
+    """Sums, by (kind, whose), that are not what the entries add up to."""
+    wrong = []
+    for kind, whose in sorted(held.keys() | entered.keys()):
+        sum_of = entered.get((kind, whose), Fraction(0))
+        try:
+            amount = stored(held.get((kind, whose)))
+        except Damaged:
+            wrong.append(f"{kind} of {whose}: damaged, {sum_of} entered")
+        else:
+            if amount != sum_of:
+                wrong.append(f"{kind} of {whose}: {amount} stored, {sum_of} entered")
+    return wrong
 
 
 class Ledger:
@@ -224,13 +278,12 @@ class Ledger:
         self.limits = limits
 
     def debit(self, charge: Charge) -> None:
-        """Enter a charge durably; only then may its value be seen. OverLimit, Conflict."""
+        """Enter a charge; only then may its value be seen. Denied."""
         self._store.transact(lambda rows: enter(rows, charge, self.limits))
 
     def spent(self, subject: str, day: int | None = None) -> Fraction:
         """What a subject has spent in its lifetime, or on one day."""
-        text = self._store.get(SPENT if day is None else _account(day), subject)
-        return Fraction(text.decode()) if text else Fraction(0)
+        return stored(self._store.get(SPENT if day is None else _account(day), subject))
 
 
 def names(row: bytes) -> tuple[str, ...]:

@@ -26,26 +26,35 @@ ROLES = (
     "vendor",
     "regulator",
     "privacy-officer",
+    "operator",
 )
+CONSOLE = "operator:console"  # whoever works in the gateway's folder and names nobody else
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _PREFIX = "wattveil-"  # so that secret scanners and people can tell what it is
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody in a role. subject: the ledger's name of a customer's own meter."""
+    """Somebody in a role. subject: the ledger's name of a customer's own meter; alias: the log's."""
 
     role: str
     name: str
     subject: str | None = None
+    alias: str | None = None
+
+    @classmethod
+    def of(cls, state: State, role: str, name: str, subject: str | None) -> Person:
+        """With the log's name of a customer."""
+        alias = None if subject is None else state.subjects().logged(subject)
+        return cls(role, name, subject, alias)
 
     def __str__(self) -> str:
         return f"{self.role}:{self.name}"
 
     @property
     def logged(self) -> str:
-        """As the log names the person: a customer by the ledger's name of the meter."""
-        return str(self) if self.subject is None else f"customer:{self.subject[:16]}"
+        """As the log names the person: a customer by the log's name of the meter."""
+        return str(self) if self.subject is None else f"customer:{self.alias}"
 
 
 def parse(text: str) -> tuple[str, str]:
@@ -73,6 +82,14 @@ def add(state: State, who: str, subject: str | None = None) -> str:
             (role, name, _hash(token), subject, int(time.time())),
         )
     return token
+
+
+def console(state: State) -> None:
+    """Take the console's operator in, with a key file in the folder, unless that was done before."""
+    with state.transaction() as db:
+        known = "SELECT 1 FROM people WHERE role=? AND name=?"
+        if db.execute(known, parse(CONSOLE)).fetchone() is None:
+            write_key_file(key_file_of(state, CONSOLE), add(state, CONSOLE))
 
 
 def revoke(state: State, who: str) -> bool:
@@ -104,7 +121,7 @@ def authenticate(state: State, who: str, secret: Path | str | None) -> Person:
         raise Refused("not_authenticated", f"as {role}:{name}")
     if revoked is not None:
         raise Refused("revoked_person", f"{role}:{name}")
-    return Person(role, name, subject)
+    return Person.of(state, role, name, subject)
 
 
 def _hash(token: str) -> bytes:
@@ -119,12 +136,16 @@ def read_key_file(path: Path) -> str:
                 raise Refused("key_file_readable_by_others", str(path))
             return file.read(256).decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
-        raise Refused("not_authenticated", f"no key file at {path}") from None
+        hint = "give --key-file, or have a key made by `wattveil role add`"
+        raise Refused("not_authenticated", f"no key file at {path}: {hint}") from None
 
 
 def key_file_of(state: State, who: str) -> Path:
-    """Where `role add` puts a person's key on this machine, apart from the gateway's folder."""
+    """Where `role add` puts a person's key on this machine, apart from the gateway's folder; but
+    the console's, which whoever can read the folder's keys is to have."""
     role, name = parse(who)
+    if f"{role}:{name}" == CONSOLE:
+        return state.path / "keys" / "operator-console.key"
     home = os.environ.get("WATTVEIL_KEYS") or Path.home() / ".config" / "wattveil" / "keys"
     gateway = hashlib.sha256(state.key("gateway-name")).hexdigest()[:12]
     return Path(home) / gateway / f"{role}-{name}.key"

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wattveil.privacy.config import DEFAULT, Config, ConfigError, load
+from wattveil.privacy.subjects import FILE, Subjects
+from wattveil.sealed import SealError
 from wattveil.store import BaseStore, Store, open_store
 
 if TYPE_CHECKING:
@@ -50,12 +52,12 @@ CREATE TABLE IF NOT EXISTS approvals(
     approved_by TEXT, approved_at INTEGER, used_at INTEGER);
 CREATE TABLE IF NOT EXISTS alarms(
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, at INTEGER NOT NULL, person TEXT NOT NULL,
-    body TEXT NOT NULL);
+    body TEXT NOT NULL, seen_by TEXT, seen_at INTEGER);
 CREATE TABLE IF NOT EXISTS cohorts(digest BLOB PRIMARY KEY, members BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS asked(
     id INTEGER PRIMARY KEY, charge TEXT NOT NULL, at INTEGER NOT NULL, person TEXT NOT NULL,
     technique TEXT NOT NULL, kind TEXT NOT NULL, segment TEXT NOT NULL,
-    start INTEGER NOT NULL, end INTEGER NOT NULL, cohort BLOB NOT NULL);
+    start INTEGER NOT NULL, end INTEGER NOT NULL, cohort BLOB NOT NULL, batch INTEGER NOT NULL);
 """
 
 
@@ -69,13 +71,17 @@ class State:
     @classmethod
     def create(cls, path: Path, config: str = DEFAULT) -> State:
         """Make the folder with these settings; what is there already stays. ConfigError, OSError."""
+        from wattveil.privacy import people
+
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
         for name in ("keys", "witness"):
             (path / name).mkdir(mode=0o700, exist_ok=True)
         if not (path / "config.toml").exists():
             write_once(path / "config.toml", config.encode())
-        return cls.open(path)
+        state = cls.open(path)
+        people.console(state)
+        return state
 
     @classmethod
     def open(cls, path: Path) -> State:
@@ -159,6 +165,23 @@ class State:
                 store = open_store(path, shared=True)
             self._local.ledger = store
         return store
+
+    def subjects(self) -> Subjects:
+        """The accountant's names, by the ledger's key; a ledger of this folder gets one. ConfigError."""
+        stores = self.config.stores
+        path = self.path / stores.accountant_key
+        own = "://" not in stores.ledger and (self.path / stores.ledger).parent == self.path
+        if own and path.parent == self.path / "keys" and not path.exists():
+            write_once(path, secrets.token_bytes(KEY_BYTES))
+        try:
+            return Subjects.read(path)
+        except FileNotFoundError:
+            raise ConfigError(
+                f"{path} is missing: bring the key that the names in the ledger {stores.ledger} are "
+                f"made with; a control centre has it as {FILE} in its folder"
+            ) from None
+        except (OSError, ValueError, SealError) as error:
+            raise ConfigError(str(error)) from None
 
     def vault(self) -> Vault:
         """The vault, this thread's connections."""

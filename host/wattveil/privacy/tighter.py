@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 Json = dict[str, Any]
+LARGE = 300  # of epsilon: it protects nothing, and a loss distribution of it fills the memory
 
 
 def compose(events: Sequence[Json], delta: float) -> Json:
@@ -19,7 +20,8 @@ def compose(events: Sequence[Json], delta: float) -> Json:
 
     An answer with delta 0 counts as the worst epsilon-private mechanism there is, randomised
     response; a discrete Gaussian in RDP by its rho, in PLD as the worst (epsilon, delta) one.
-    math.inf is None. ValueError for a delta that is none.
+    math.inf is None, and so is what would take too long beyond a sum of LARGE. ValueError for a delta
+    that is none.
     """
     if not 0 < delta < 1:
         raise ValueError("dp-delta: between 0 and 1")
@@ -27,6 +29,8 @@ def compose(events: Sequence[Json], delta: float) -> Json:
     if not events:
         return shown
     shown["sum"] = float(sum(Fraction(event["epsilon"]) for event in events))
+    if shown["sum"] > LARGE:
+        return shown | {"rdp": None, "pld": None}
     shown["rdp"], shown["pld"] = _finite(_rdp(events, delta)), _finite(_pld(events, delta))
     return shown
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from wattveil.importers.files import read_load
 from wattveil.importers.households import generate
 from wattveil.privacy.anonymise import linkage
-from wattveil.privacy.anonymise.export import export_records, export_sums
+from wattveil.privacy.anonymise.export import export_kept, export_records, export_sums
 from wattveil.privacy.anonymise.kanonymity import DAY_S
 from wattveil.privacy.anonymise.profiles import of_load
 from wattveil.privacy.command import answering, person_of
 from wattveil.privacy.config import amount
 from wattveil.privacy.contracts import Json
 from wattveil.privacy.gateway import Gateway
+from wattveil.privacy.people import Person
 from wattveil.privacy.query.ask import parse_time
 from wattveil.privacy.state import State
 
@@ -30,23 +31,32 @@ def export(args: argparse.Namespace) -> int:
             raise ValueError("an export needs --state-dir, --as, --purpose, --from and --to")
     gateway = Gateway(State.open(args.state_dir))
     segment = dict(_pair(text) for text in args.segment)
+    if args.method == "kept" and (segment or args.by):
+        raise ValueError("kept sums are of the groups they were made of: no --segment, no --by")
     start, end = parse_time(args.first, "--from"), parse_time(args.last, "--to")
 
     def act() -> Json:
         person = person_of(args, gateway)
+        with gateway.refusing(person, "anonymise"):
+            text, made = export_of(person)
+        _write(args.export, text)
+        return made | {"export": str(args.export)}
+
+    def export_of(person: Person) -> tuple[str, Json]:
         if args.method == "aggregate":
             share = None if args.share is None else amount(args.share, "--share")
-            text, made = export_sums(
+            return export_sums(
                 gateway, person, args.purpose, segment=segment, start=start, end=end,
                 every_s=args.every, by=args.by, least=args.least, share=share,
             )  # fmt: skip
-        else:
-            text, made = export_records(
-                gateway, person, args.purpose, segment=segment, start=start, end=end, k=args.k,
-                l_diverse=args.l, window_s=args.rotate * DAY_S, most_suppressed=args.suppress,
-            )  # fmt: skip
-        _write(args.export, text)
-        return made | {"export": str(args.export)}
+        if args.method == "kept":
+            return export_kept(
+                gateway, person, args.purpose, start=start, end=end, every_s=args.every
+            )
+        return export_records(
+            gateway, person, args.purpose, segment=segment, start=start, end=end, k=args.k,
+            l_diverse=args.l, window_s=args.rotate * DAY_S, most_suppressed=args.suppress,
+        )  # fmt: skip
 
     return answering(args, act, _show)
 

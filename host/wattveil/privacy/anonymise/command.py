@@ -11,17 +11,20 @@ from wattveil.privacy.command import add_common, add_person
 def options(parse: argparse.ArgumentParser) -> None:
     """The options of all methods."""
     parse.add_argument("export", type=Path, metavar="EXPORT", help="file to write, 0600")
-    parse.add_argument("--method", choices=("aggregate", "k-anonymity", "linkage"),
+    parse.add_argument("--method", choices=("aggregate", "kept", "k-anonymity", "linkage"),
                        default="aggregate",
-                       help="sums by the 15/15 rule; records of k-anonymous homes; or the linkage "
-                       "attack on files of your own (--data), whose figures EXPORT then holds")  # fmt: skip
+                       help="sums by the 15/15 rule; those that were kept of deleted readings; "
+                       "records of k-anonymous homes; or the linkage attack on files of your own "
+                       "(--data), whose figures EXPORT then holds")  # fmt: skip
     parse.add_argument("--from", dest="first", metavar="T", help="ISO 8601")
     parse.add_argument("--to", dest="last", metavar="T")
     parse.add_argument("--segment", action="append", default=[], metavar="K=V",
                        help="only these homes: tariff, region or type")  # fmt: skip
     parse.add_argument("--by", action="append", default=[], metavar="K",
                        help="aggregate: a group for each tariff, region or type")  # fmt: skip
-    parse.add_argument("--every", type=int, default=3600, metavar="S", help="aggregate: seconds")
+    parse.add_argument(
+        "--every", type=int, default=3600, metavar="S", help="aggregate, kept: seconds"
+    )
     parse.add_argument("--least", type=int, metavar="N", help="aggregate: homes in a group")
     parse.add_argument("--share", metavar="X", help="aggregate: most of one home, like 0.15")
     parse.add_argument("--k", type=int, default=5, help="homes that look the same")

@@ -8,20 +8,23 @@ import secrets
 import time
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
+from wattveil.privacy import history
 from wattveil.privacy.anonymise.kanonymity import DAY_S, Release, anonymise
-from wattveil.privacy.anonymise.profiles import Profiles, of_blocks
+from wattveil.privacy.anonymise.profiles import Profiles, coarsen, of_blocks
 from wattveil.privacy.anonymise.rule import aggregate, grouped
 from wattveil.privacy.config import amount
 from wattveil.privacy.contracts import Json, Segment
 from wattveil.privacy.gateway import Gateway
-from wattveil.privacy.history import Asking, remember
+from wattveil.privacy.history import Asking, Cohort, remember
 from wattveil.privacy.people import Person
 from wattveil.privacy.query.ask import Query, stamp
 from wattveil.privacy.refusals import Refused
 from wattveil.privacy.vault.identities import SEGMENTS
+from wattveil.privacy.vault.retention import kept_series
 from wattveil.privacy.vault.vault import Vault, as_bytes
 
 LEAST_K = 5
@@ -35,73 +38,96 @@ class _Ask:
         self,
         gateway: Gateway,
         person: Person,
-        purpose: str,
-        segment: Segment,
-        start: int,
-        end: int,
+        query: Query,
     ) -> None:
-        self.gateway, self.person, self.purpose = gateway, person, purpose
-        self.segment, self.start, self.end = segment, start, end
+        self.gateway, self.person, self.query = gateway, person, query
+        self.charge = f"anonymise:{secrets.token_hex(8)}"
+        self.cohort = Cohort(())
         self.vault: Vault = gateway.state.vault()
 
-    def profiles(
-        self, technique: str, resolution_s: int, by: Sequence[str] | None = None, least: int = 0
-    ) -> Profiles:
-        """The readings, once the policy has permitted. by, least: of exact sums. Refused, ValueError."""
-        members = self.vault.members(self.segment, self.start, self.end)
-        release = self.gateway.state.config.release
+    def permit(self, members: int) -> None:
+        """Ask the policy. Refused."""
         context = {
-            "purpose": self.purpose,
-            "technique": technique,
-            "members": len(members),
-            "group_min": release.group_min,
-            "resolution_s": resolution_s,
+            "purpose": self.query.purpose,
+            "technique": self.query.technique,
+            "members": members,
+            "group_min": self.gateway.state.config.release.group_min,
+            "resolution_s": self.query.resolution_s,
         }
         self.gateway.permit(self.person, "anonymise", {}, context)
-        readings = len(members) * ((self.end - self.start) // self.vault.interval_s)
+
+    def profiles(self, by: Sequence[str] = (), least: int = 0) -> Profiles:
+        """The readings, once the policy has permitted. by, least: the groups of exact sums. Refused,
+        ValueError."""
+        query, vault = self.query, self.vault
+        members = vault.members(dict(query.segment), query.start, query.end)
+        self.permit(len(members))
+        readings = len(members) * query.intervals
         if readings > MAX_READINGS:
             raise ValueError(
                 f"{readings} readings at once, at most {MAX_READINGS}: ask for less time"
             )
-        first = self.start // DAY_S
-        epoch = self.vault.catalogue.epoch_of(first, -(-self.end // DAY_S))
-        known = self.vault.catalogue.segments(epoch)
+        epoch = vault.catalogue.epoch_of(query.start // DAY_S, -(-query.end // DAY_S))
+        known = vault.catalogue.segments(epoch)
         facts = {p: dict(zip(SEGMENTS, known[as_bytes(p)], strict=True)) for p in members}
-        if by is not None:
-            order = list(facts)
-            groups = grouped([facts[p] for p in order], by, least).values()
-            self._remember([[order[i] for i in who] for who in groups], resolution_s)
-        blocks = self.vault.blocks(members, self.start, self.end)
-        return of_blocks(blocks, facts, self.start, self.vault.interval_s)
+        groups = [members]
+        if query.technique == "aggregate":
+            cut = grouped([facts[p] for p in members], by, least).values()
+            groups += [[members[i] for i in who] for who in cut if len(who) < len(members)]
+        self._remember(groups)
+        blocks = vault.blocks(members, query.start, query.end)
+        return of_blocks(blocks, facts, query.start, query.interval_s)
 
-    def _remember(self, groups: list[list[str]], every_s: int) -> None:
-        """Enter the groups among what was asked: no two exact answers may differ in a few homes."""
-        gateway, config = self.gateway, self.gateway.state.config
-        query = Query(
-            "curve", self.start, self.end, config.interval_s, config.clip_wh, self.purpose,
-            "aggregate", tuple(sorted(self.segment.items())), resolution_s=every_s,
-        )  # fmt: skip
+    def _remember(self, groups: list[list[str]]) -> None:
+        """Enter everybody, and each group, among what was asked: see history.py. Refused."""
+        gateway, query, vault = self.gateway, self.query, self.vault
+        subjects = dict(
+            zip(groups[0], gateway.accountant.subjects(vault.meter_ids(groups[0])), strict=True)
+        )
+        cohorts = {Cohort.of(subjects[p] for p in members): members for members in groups}
+        self.cohort = next(iter(cohorts))
         with gateway.state.transaction() as db:
-            for members in groups:
-                subjects = gateway.accountant.subjects(self.vault.meter_ids(members))
-                charge = f"anonymise:{secrets.token_hex(8)}"
-                asking = Asking(charge, int(time.time()), str(self.person), query, subjects)
-                for alarm in remember(db, asking, config.release.group_min):
+            for cohort, members in cohorts.items():
+                revisions = partial(vault.revisions, members, query.start, query.end)
+                asking = Asking(
+                    self.charge, int(time.time()), str(self.person), query, cohort,
+                    vault.written(), revisions,
+                )  # fmt: skip
+                for alarm in remember(db, asking, gateway.state.config.release.group_min):
                     gateway.note("alarm", {"alarm": alarm.kind, "person": self.person.logged,
-                                           "charge": charge, "earlier": alarm.earlier})  # fmt: skip
+                                           "charge": self.charge, "earlier": alarm.earlier})  # fmt: skip
 
     def released(self, text: str, made: Json) -> tuple[str, Json]:
         """Enter the release in the log, and hand out."""
-        body = {
+        body: Json = {
             "person": self.person.logged,
             "action": "anonymise",
-            "purpose": self.purpose,
-            "segment": dict(self.segment),
-            "start": self.start,
-            "end": self.end,
+            "charge": self.charge,
+            "query": self.query.public(),
+            "epsilon": "0",
+            "delta": "0",
+            "cohort": self.cohort.digest.hex(),
         }
         index = self.gateway.note("release", body | made)
         return text, made | {"log_index": index, "refused": None}
+
+
+def _query(
+    gateway: Gateway,
+    technique: str,
+    purpose: str,
+    segment: Segment,
+    start: int,
+    end: int,
+    every_s: int,
+) -> Query:
+    config = gateway.state.config
+    if every_s < 1 or every_s % config.interval_s or (end - start) % every_s:
+        raise ValueError(f"--every: a multiple of {config.interval_s} s that divides the range")
+    return Query(
+        "curve", start, end, config.interval_s, config.clip_wh, purpose, technique,
+        tuple(sorted(segment.items())), resolution_s=every_s,
+    )  # fmt: skip
 
 
 def export_sums(
@@ -121,18 +147,19 @@ def export_sums(
 
     least, share: stricter than config.toml's, never laxer.
     """
-    ask = _Ask(gateway, person, purpose, segment, start, end)
+    ask = _Ask(
+        gateway,
+        person,
+        _query(gateway, "aggregate", purpose, segment, start, end, every_s),
+    )
     release = gateway.state.config.release
     most = amount(release.dominance, "release.dominance")
     least, share = max(least or 0, release.group_min), min(share or most, most)
-    interval = ask.vault.interval_s
-    if every_s % interval or (end - start) % every_s:
-        raise ValueError(f"--every must be a multiple of {interval} s that divides the range")
     for key in by:
         if key not in SEGMENTS:
             raise ValueError(f"--by {key!r} is not known: there are {', '.join(SEGMENTS)}")
-    profiles = ask.profiles("aggregate", every_s, by, least)
-    groups = aggregate(profiles, by, every_s // interval, least, share)
+    profiles = ask.profiles(by, least)
+    groups = aggregate(profiles, by, every_s // profiles.interval_s, least, share)
     shown = sum(int((group.wh >= 0).sum()) for group in groups)
     if not shown:
         raise Refused("group_too_small", "no group and interval keeps the aggregation rule")
@@ -153,6 +180,39 @@ def export_sums(
     return ask.released(_csv(("group", "start", "wh"), rows), made)
 
 
+def export_kept(
+    gateway: Gateway, person: Person, purpose: str, *, start: int, end: int, every_s: int
+) -> tuple[str, Json]:
+    """CSV group,start,wh of the sums that stayed when readings were deleted. Refused.
+
+    Who may be in them was decided, and remembered, when they were made: see retention.py.
+    """
+    query = _query(gateway, "aggregate", purpose, {}, start, end, every_s)
+    ask = _Ask(gateway, person, query)
+    least, steps = gateway.state.config.release.group_min, every_s // query.interval_s
+    ask.permit(least)
+    rows, left_out = [], 0
+    for segment, wh in kept_series(ask.vault, start, end, least).items():
+        for at, total in enumerate(coarsen(wh, steps).tolist()):
+            if total >= 0:
+                rows.append((segment, stamp(start + at * every_s), total))
+            left_out += total < 0
+    if not rows:
+        raise Refused("no_data", "no sums were kept of this range")
+    with gateway.state.transaction() as db:
+        ask.cohort = history.kept(db, start, end)
+        ask.cohort.store(db)
+    made: Json = {
+        "method": "kept",
+        "rule": f"{least} homes at least; the share of one as it was when they were made",
+        "every_s": every_s,
+        "groups": len({row[0] for row in rows}),
+        "values": len(rows),
+        "left_out": left_out,
+    }
+    return ask.released(_csv(("group", "start", "wh"), rows), made)
+
+
 def export_records(
     gateway: Gateway,
     person: Person,
@@ -167,12 +227,14 @@ def export_records(
     most_suppressed: float,
 ) -> tuple[str, Json]:
     """CSV of k-anonymous records, each home under a new pseudonym in each window. Refused."""
-    ask = _Ask(gateway, person, purpose, segment, start, end)
+    interval = gateway.state.config.interval_s
+    query = _query(gateway, "k-anonymity", purpose, segment, start, end, interval)
+    ask = _Ask(gateway, person, query)
     if k < LEAST_K:
         raise ValueError(f"k is {LEAST_K} at least")
     if start % DAY_S or end % DAY_S:
         raise ValueError("k-anonymous records are of whole days")
-    profiles = ask.profiles("k-anonymity", ask.vault.interval_s)
+    profiles = ask.profiles()
     release = anonymise(profiles, k=k, l_diverse=l_diverse, window_s=window_s,
                         most_suppressed=most_suppressed)  # fmt: skip
     length = release.grid.steps * profiles.interval_s

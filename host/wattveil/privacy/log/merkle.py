@@ -70,6 +70,32 @@ def included(leaf: bytes, index: int, size: int, path: Sequence[bytes], tree: by
     return last == 0 and value == tree
 
 
+def consistent(first: int, size: int, path: Sequence[bytes], old: bytes, tree: bytes) -> bool:
+    """Whether `path` shows that the tree of `size` begins with that of `first` (RFC 9162, 2.1.4.2)."""
+    if not 0 < first <= size:
+        return False
+    if first == size:
+        return not path and old == tree
+    steps = list(path) if first & (first - 1) else [old, *path]
+    at, last = first - 1, size - 1
+    while at & 1:
+        at, last = at >> 1, last >> 1
+    if not steps:
+        return False
+    before = after = steps[0]
+    for step in steps[1:]:
+        if last == 0:
+            return False
+        if at & 1 or at == last:
+            before, after = node_hash(step, before), node_hash(step, after)
+            while not at & 1 and at:
+                at, last = at >> 1, last >> 1
+        else:
+            after = node_hash(after, step)
+        at, last = at >> 1, last >> 1
+    return last == 0 and before == old and after == tree
+
+
 def roots(leaves: Iterable[bytes], sizes: Iterable[int]) -> Iterator[tuple[int, bytes]]:
     """The tree hashes at these sizes, ascending, in one pass over the leaves and O(log n) memory.
 

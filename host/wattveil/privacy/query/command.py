@@ -113,13 +113,16 @@ def show(answer: Json) -> str:
             if "bin_wh" in row
             else ""
         )
-        lines.append(
-            f"{row['start']}  {row['end']}{bins}  {row['value']:,.6g}  "
-            f"[{row['low']:,.6g}, {row['high']:,.6g}] {answer['value_unit']}"
-        )
+        value, low, high = (_number(row[name]) for name in ("value", "low", "high"))
+        band = "" if low == high else f"  [{low}, {high}]"
+        lines.append(f"{row['start']}  {row['end']}{bins}  {value}{band} {answer['value_unit']}")
     if answer["post_processing"]:
         lines.append(f"post-processed: {', '.join(answer['post_processing'])}")
     if answer["budget"]:
         lines.append(f"{answer['budget']}: spent {answer['spent']}, left {answer['remaining']}")
     lines.append(f"log entry {answer['log_index']}")
     return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"

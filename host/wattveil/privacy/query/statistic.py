@@ -20,10 +20,12 @@ Vector = NDArray[np.int64]
 
 
 def contributions(query: Query, wh: Vector, present: NDArray[np.bool_]) -> Vector:
-    """[members, values] of [members, intervals] readings; numpy does the bounding."""
-    clipped = np.where(present, np.clip(wh, 0, query.clip_wh), 0)
+    """[members, values] of [members, intervals] readings, 0 where absent; numpy does the bounding."""
+    clipped = np.clip(wh, 0, query.clip_wh)
     if query.kind == "curve":
         members, steps = clipped.shape[0], query.steps
+        if steps == query.intervals:
+            return clipped
         curve: Vector = clipped.reshape(members, steps, -1).sum(axis=2)
         return curve
     total: Vector = np.asarray(clipped.sum(axis=1))
@@ -55,10 +57,7 @@ def total(query: Query, blocks: Iterable[Block]) -> list[int]:
 
 def means(query: Query, blocks: Iterable[Block]) -> Vector:
     """Every member's mean reading in Wh, rounded down: for quantiles; secret."""
-    parts = [
-        np.where(b.present, np.clip(b.wh, 0, query.clip_wh), 0).sum(axis=1) // query.intervals
-        for b in blocks
-    ]
+    parts = [np.clip(b.wh, 0, query.clip_wh).sum(axis=1) // query.intervals for b in blocks]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 

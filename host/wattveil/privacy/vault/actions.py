@@ -32,7 +32,31 @@ _AGE = re.compile(r"(\d{1,5})\s*(d|days?|m|months?|y|years?)?")
 
 
 def _show(result: Json) -> str:
-    return "\n".join(f"{name:20} {_text(value)}" for name, value in result.items())
+    shown = {name: value for name, value in result.items() if name != "refused"}
+    return "\n".join(f"{name:20} {_text(value)}" for name, value in shown.items())
+
+
+def _ingested(result: Json) -> str:
+    lines = []
+    if "meters" in result:
+        lines.append(
+            "meters: {read:,} read, {new:,} new, {rejected:,} rejected".format(**result["meters"])
+        )
+    for number, file in enumerate(result["files"], 1):
+        if file["known"]:
+            lines.append(f"file {number}: was read before")
+            continue
+        counts = ", ".join(
+            f"{file[name]:,} {what}"
+            for name, what in (("added", "new"), ("held", "there already"),
+                               ("corrected", "corrected"), ("rejected", "rejected"))
+            if file[name] or name == "added"
+        )  # fmt: skip
+        lines.append(f"file {number}: {file['rows']:,} rows: {counts}")
+        lines += [f"  {count:,} x {reason}" for reason, count in file["reasons"].items()]
+    if result["rejects"]:
+        lines.append(f"rejected lines are told in {result['rejects']}")
+    return "\n".join(lines)
 
 
 def _text(value: object) -> str:
@@ -75,12 +99,21 @@ def ingest(args: argparse.Namespace) -> int:
     if not args.files and args.meters is None:
         raise ValueError("give load files, or --meters FILE")
     columns = dict(_pair(text) for text in args.column)
-    vault = State.open(args.state_dir).vault()
+    state = State.open(args.state_dir)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     rejects = args.rejects or args.state_dir / "rejects" / f"{stamp}.csv"
 
     def act() -> Json:
-        result: Json = {"rejects": str(rejects), "rejected": 0}
+        try:
+            return taken()
+        finally:  # an empty file would only ask to be looked at
+            if rejects.exists() and not rejects.stat().st_size:
+                rejects.unlink()
+
+    def taken() -> Json:
+        _permitted(args, state, "correct" if args.correct else "ingest")
+        vault = state.vault()
+        result: Json = {"rejected": 0}
         if args.meters is not None:
             rejects.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with os.fdopen(
@@ -88,22 +121,24 @@ def ingest(args: argparse.Namespace) -> int:
             ) as f:
                 found, bad = meters.read_meters(args.meters, f, columns)
             new = meters.learn_meters(vault, found)
-            result["meters"] = {"known": len(found), "new": new, "rejected": bad}
+            result["meters"] = {"read": len(found), "new": new, "rejected": bad}
             result["rejected"] += bad
         with _bar(args, "lines") as progress:
             reports = take_in(
-                vault, args.files, rejects, stamp_end=args.stamp == "end", progress=progress
+                vault,
+                args.files,
+                rejects,
+                stamp_end=args.stamp == "end",
+                correct=args.correct,
+                progress=progress,
             )
-        for name in ("rows", "added", "held"):
+        for name in ("rows", "added", "held", "corrected"):
             result[name] = sum(getattr(report, name) for report in reports)
         result["rejected"] += sum(report.rejected for report in reports)
         result["files"] = [report.json() for report in reports]
-        if not result["rejected"] and not rejects.stat().st_size:
-            rejects.unlink()
-            result["rejects"] = None
-        return result
+        return result | {"rejects": str(rejects) if result["rejected"] else None}
 
-    return answering(args, act, _show)
+    return answering(args, act, _ingested)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -119,11 +154,10 @@ def stats(args: argparse.Namespace) -> int:
     return answering(args, vault.stats, _show)
 
 
-def _officer(args: argparse.Namespace, state: State, action: str) -> None:
-    """Ask the policy, when a person is named; else the folder's owner acts, who holds all keys."""
-    if args.who is not None:
-        gateway = Gateway(state)
-        gateway.permit(person_of(args, gateway), action, {}, {})
+def _permitted(args: argparse.Namespace, state: State, action: str) -> None:
+    """Ask the policy whether this person, or the console's operator, may. Refused."""
+    gateway = Gateway(state)
+    gateway.permit(person_of(args, gateway), action, {}, {})
 
 
 def rotate_pseudonyms(args: argparse.Namespace) -> int:
@@ -132,7 +166,7 @@ def rotate_pseudonyms(args: argparse.Namespace) -> int:
     first = None if args.first is None else _day(args.first)
 
     def act() -> Json:
-        _officer(args, state, "rotate-pseudonyms")
+        _permitted(args, state, "rotate-pseudonyms")
         return rotate.rotate_pseudonyms(state.vault(), first)
 
     return answering(args, act, _show)
@@ -143,7 +177,7 @@ def rotate_keys(args: argparse.Namespace) -> int:
     state = State.open(args.state_dir)
 
     def act() -> Json:
-        _officer(args, state, "rotate-keys")
+        _permitted(args, state, "rotate-keys")
         with _bar(args, "homes") as progress:
             return rotate.rotate_keys(state.vault(), progress, data=args.data)
 
@@ -171,7 +205,7 @@ def expire(args: argparse.Namespace) -> int:
     before = day_before(age, today)
 
     def act() -> Json:
-        _officer(args, state, "expire")
+        _permitted(args, state, "expire")
         return retention.expire(state.vault(), before)
 
     return answering(args, act, _show)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 _MONTH_DAYS = 31
 _AT_ONCE = 500
-CHANGE = np.dtype([("pseudonym", "V16"), ("day", "<u4"), ("version", "<u4"), ("added", "<u4")])
-"""One sealed day of a batch; added: readings it did not have before."""
+CHANGE = np.dtype([("pseudonym", "V16"), ("day", "<u4"), ("added", "<u4"), ("fresh", "?")])
+"""One sealed day of a batch; added: readings it did not have before; fresh: there was no such day."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS vault(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -65,11 +66,13 @@ def month_of(days: NDArray[np.int64]) -> NDArray[np.int64]:
     return days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
 
 
+@cache
 def month_of_day(day: int) -> int:
     """The same for one day."""
     return int(month_of(np.array([day], np.int64))[0])
 
 
+@cache
 def first_of_month(month: int) -> int:
     """UTC day index of a month's first day."""
     return int(np.datetime64(month, "M").astype("datetime64[D]").astype(np.int64))
@@ -158,7 +161,8 @@ class Catalogue:
         )
         return {bytes(p): (tariff, region, kind) for p, tariff, region, kind in rows}
 
-    # Which version of each sealed day is the present one; 0: there is none
+    # Which version of each sealed day is the present one: the number of the batch that wrote it; 0:
+    # there is none
 
     def versions(self, pseudonyms: Sequence[bytes], first: int, last: int) -> NDArray[np.uint32]:
         """[pseudonym, day of [first, last)]."""
@@ -204,9 +208,17 @@ class Catalogue:
             return None
         return int(row[0]), np.frombuffer(row[1], CHANGE), bytes(row[2]), int(row[3])
 
+    def next_batch(self) -> int:
+        """The number that `begin` will give, to whoever holds the vault's lock."""
+        return self.value("batch") + 1
+
+    def written(self) -> int:
+        """Number of the newest batch that is not being written any more."""
+        return self.value("batch") - (self.pending() is not None)
+
     def begin(self, changes: NDArray[np.void], mark: bytes, line: int) -> int:
         """Announce a batch, before the usage store has it; its number. Caller's transaction."""
-        batch = self.value("batch") + 1
+        batch = self.next_batch()
         self.put("batch", batch)
         self.db.execute(
             "INSERT INTO vault_pending VALUES(?,?,?,?)", (batch, changes.tobytes(), mark, line)
@@ -222,17 +234,18 @@ class Catalogue:
         begun = self.pending()
         if begun is None:
             return
-        _, changes, mark, line = begun
+        batch, changes, mark, line = begun
+        version = batch.to_bytes(4, "little")
         months = month_of(changes["day"].astype(np.int64))
         blobs: dict[tuple[bytes, int], bytearray] = {}
         firsts = {int(month): first_of_month(int(month)) for month in np.unique(months)}
         fresh: dict[int, list[int]] = {}
-        for pseudonym, month, day, version, added in zip(
+        for pseudonym, month, day, added, new in zip(
             changes["pseudonym"].tolist(),
             months.tolist(),
             changes["day"].tolist(),
-            changes["version"].tolist(),
             changes["added"].tolist(),
+            changes["fresh"].tolist(),
             strict=True,
         ):
             at = (pseudonym, month)
@@ -240,9 +253,9 @@ class Catalogue:
             if blob is None:
                 blob = blobs[at] = self._versions_of(pseudonym, month)
             place = 4 * (day - firsts[month])
-            blob[place : place + 4] = version.to_bytes(4, "little")
+            blob[place : place + 4] = version
             count = fresh.setdefault(day, [0, 0])
-            count[0] += version == 1
+            count[0] += new
             count[1] += added
         self.db.executemany(
             "INSERT OR REPLACE INTO vault_versions VALUES(?,?,?)",

@@ -32,6 +32,9 @@ def options(parse: argparse.ArgumentParser) -> None:
                       help="what a timestamp in a CSV marks")  # fmt: skip
     made.add_argument("--rejects", type=Path, metavar="FILE",
                       help="lines that were not used; default: in the gateway's folder")  # fmt: skip
+    made.add_argument("--correct", action="store_true",
+                      help="put other values in the place of those that are held")  # fmt: skip
+    add_person(made, required=False)
     action("stats", "stats", "what the vault holds: counts, no identity, no reading")
     made = action("rotate-pseudonyms", "rotate_pseudonyms", "new pseudonyms from a day on")
     made.add_argument("--from", dest="first", metavar="DATE",
@@ -46,7 +49,7 @@ def options(parse: argparse.ArgumentParser) -> None:
     made.add_argument("pseudonym", metavar="PSEUDONYM")
     made.add_argument("--epoch", type=int, required=True, metavar="N", help="the other epoch")
     made.add_argument("--approval", type=int, metavar="ID", help="what somebody else approved")
-    add_person(made)
+    add_person(made, required=False)
     made = action("expire", "expire", "delete old readings; aggregates stay")
     made.add_argument("--older-than", metavar="AGE",
                       help="18, 18m, 90d, 2y or a date; default: config.toml's months")  # fmt: skip

@@ -52,7 +52,7 @@ def export_greenbutton(
         "action": "export",
         "format": "green button",
         "purpose": purpose,
-        "subject": subject,
+        "subject": gateway.accountant.logged(subject),
         "readings": len(readings),
         "start": readings[0][0],
         "end": readings[-1][0] + vault.interval_s,

@@ -7,18 +7,17 @@ keeps the order in which rows came: it would tie the pseudonyms of two epochs to
 from __future__ import annotations
 
 import hmac
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wattveil.privacy.vault.database import connect, transaction
 from wattveil.privacy.vault.seal import PSEUDONYM_BYTES
 from wattveil.store import StoreError
 
 SEGMENTS = ("tariff", "region", "type")
 _AT_ONCE = 500
-_BUSY_S = 60.0
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meters(
     meter TEXT PRIMARY KEY, customer TEXT NOT NULL, tariff TEXT NOT NULL, region TEXT NOT NULL,
@@ -61,15 +60,7 @@ class Identities:
             ) from None
         self._error: type[Exception] = dbapi2.Error
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            self._db: Any = dbapi2.connect(
-                str(path), isolation_level=None, timeout=_BUSY_S, check_same_thread=False
-            )
-            self._db.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA secure_delete=ON")
-            self._db.executescript(_TABLES)
+            self._db: Any = connect(dbapi2, path, _TABLES, f"key = \"x'{key.hex()}'\"")
         except OSError as error:
             raise StoreError(f"the identity store {path} cannot be opened: {error}") from None
         except dbapi2.Error:
@@ -81,14 +72,8 @@ class Identities:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._db):
                 yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
         except self._error as error:
             raise StoreError(f"the identity store failed: {type(error).__name__}") from None
 

@@ -65,7 +65,8 @@ def _places(name: str, header: list[str], columns: dict[str, str]) -> dict[str, 
         c for k, c in wanted.items() if c not in names and (k in columns or k == "meter_id")
     ]
     if missing:
-        raise DataError(name, 1, 1, f"the header has no column {missing[0]}", "add it")
+        reason = f"the header has no column {missing[0]}"
+        raise DataError(name, 1, 1, reason, "add it, or name the right one with --column")
     return {key: names.index(column) for key, column in wanted.items() if column in names}
 
 

@@ -3,25 +3,31 @@
 What stays of a day is, for each interval, the sum over groups that are disjoint (all of one tariff,
 region and type; those too small pooled), each of at least `group_min` homes with a reading and no
 home above the dominance share: the industry's 15/15 rule. Disjoint, so that no two of them differ in
-a few homes. They are sealed, too.
+a few homes; and remembered among the exact answers, so that none differs in a few homes from one of
+those. They are sealed, too.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import secrets
+import time
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from wattveil.privacy.accountant import Accountant
 from wattveil.privacy.anonymise.rule import partition, permitted
 from wattveil.privacy.config import amount
 from wattveil.privacy.contracts import Json
-from wattveil.privacy.vault.catalogue import first_of_month, month_of_day
+from wattveil.privacy.history import RETENTION, Asking, Cohort, check, enter
+from wattveil.privacy.query.ask import Query
+from wattveil.privacy.refusals import Refused
+from wattveil.privacy.vault.catalogue import day_range, first_of_month, month_of_day
 from wattveil.privacy.vault.identities import SEGMENTS
 from wattveil.privacy.vault.keys import KEPT
-from wattveil.privacy.vault.seal import ABSENT, NONCE_BYTES
+from wattveil.privacy.vault.seal import ABSENT, DAY_S, NONCE_BYTES
 from wattveil.privacy.vault.vault import Vault
 
 if TYPE_CHECKING:
@@ -33,6 +39,17 @@ _MEMBERS = 1000
 _DAYS = 7  # aggregated at once
 
 
+class _Group(NamedTuple):
+    """Sums that may stay of one group's days [first, last): Wh, -1 where the rule forbids it."""
+
+    first: int
+    last: int
+    segment: str
+    members: list[bytes]
+    sums: NDArray[np.int64]
+    homes: NDArray[np.int64]
+
+
 def expire(vault: Vault, before: int) -> Json:
     """Delete the readings of all UTC days before `before`, and keep their aggregates.
 
@@ -42,13 +59,14 @@ def expire(vault: Vault, before: int) -> Json:
     with vault.writing():
         catalogue, state = vault.catalogue, vault.state
         days = catalogue.days(0, before)
-        kept: list[tuple[int, str, int, bytes]] = []
+        runs = _runs([day for day, _, _ in days], catalogue.epochs())
+        groups = [group for first, last in runs for group in _groups_of(vault, first, last)]
         key = vault.keys.newest(KEPT)
-        for first, last in _runs([day for day, _, _ in days], vault.catalogue.epochs()):
-            for day, segment, sums, counts in _aggregates(vault, first, last):
-                kept.append((day, segment, key, _seal(vault, key, day, segment, sums, counts)))
         with state.transaction() as db:
             db.execute("PRAGMA secure_delete=ON")
+            kept = [
+                row for group in groups if _apart(vault, group) for row in _rows(vault, key, group)
+            ]
             db.executemany("INSERT OR REPLACE INTO vault_kept VALUES(?,?,?,?)", kept)
             catalogue.forget_before(before)
             catalogue.put("horizon", max(before, catalogue.value("horizon")))
@@ -72,6 +90,29 @@ def expire(vault: Vault, before: int) -> Json:
     return result | {"log_index": index}
 
 
+def _apart(vault: Vault, group: _Group) -> bool:
+    """Remember a group like one that was asked for exactly; False if, with an answer given before,
+    its sums would reveal a few homes: then they go, too."""
+    state, config = vault.state, vault.state.config
+    names = [p.hex() for p in group.members]
+    query = Query(
+        "curve", group.first * DAY_S, group.last * DAY_S, vault.interval_s, config.clip_wh,
+        "retention", "aggregate", resolution_s=vault.interval_s,
+    )  # fmt: skip
+    asking = Asking(
+        f"retention:{secrets.token_hex(8)}", int(time.time()), RETENTION, query,
+        Cohort.of(Accountant(state).subjects(vault.meter_ids(names))), vault.written(),
+        lambda: vault.revisions(names, query.start, query.end),
+    )  # fmt: skip
+    with state.transaction() as db:
+        try:
+            check(db, asking, config.release.group_min)
+        except Refused:
+            return False
+        enter(db, asking)
+    return True
+
+
 def _runs(days: list[int], epochs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The days as ranges [first, last) of at most _DAYS, without gaps, each in one epoch."""
     begins = {first for _, first in epochs}
@@ -84,33 +125,35 @@ def _runs(days: list[int], epochs: list[tuple[int, int]]) -> list[tuple[int, int
     return runs
 
 
-def _aggregates(
-    vault: Vault, first: int, last: int
-) -> Iterator[tuple[int, str, NDArray[np.int64], NDArray[np.int64]]]:
-    """(day, segment, Wh per interval or -1, homes with a reading) of what may be kept."""
+def _groups_of(vault: Vault, first: int, last: int) -> Iterator[_Group]:
+    """What may be kept of the days [first, last), by segment, small segments pooled.
+
+    Groups are made by public facts alone: who is in one does not depend on readings.
+    """
     release = vault.state.config.release
     share = amount(release.dominance, "release.dominance")
     epoch = vault.catalogue.epoch_of(first, last)
-    for segment, members in _groups(vault, epoch, first, last, release.group_min).items():
-        sums, counts = _sum(vault, members, epoch, first, last, release.group_min, share)
-        for i, day in enumerate(range(first, last)):
-            cut = slice(i * vault.per_day, (i + 1) * vault.per_day)
-            if (sums[cut] >= 0).any():
-                yield day, segment, sums[cut], counts[cut]
-
-
-def _groups(
-    vault: Vault, epoch: int, first: int, last: int, group_min: int
-) -> dict[str, list[bytes]]:
-    """Homes with readings in these days by segment, those of small segments pooled."""
     segments = vault.catalogue.segments(epoch)
     names = sorted(segments)
-    there = vault.catalogue.versions(names, first, last).any(axis=1)
     groups: dict[str, list[int]] = {}
-    for i in np.flatnonzero(there).tolist():
-        name = json.dumps(dict(zip(SEGMENTS, segments[names[i]], strict=True)))
-        groups.setdefault(name, []).append(i)
-    return {name: [names[i] for i in who] for name, who in partition(groups, group_min).items()}
+    for i, name in enumerate(names):
+        facts = ",".join(map("=".join, zip(SEGMENTS, segments[name], strict=True)))
+        groups.setdefault(facts, []).append(i)
+    for segment, who in partition(groups, release.group_min).items():
+        members = [names[i] for i in who]
+        sums, homes = _sum(vault, members, epoch, first, last, release.group_min, share)
+        if (sums >= 0).any():
+            yield _Group(first, last, segment, members, sums, homes)
+
+
+def _rows(vault: Vault, key: int, group: _Group) -> Iterator[tuple[int, str, int, bytes]]:
+    """Day by day, sealed."""
+    for i, day in enumerate(range(group.first, group.last)):
+        cut = slice(i * vault.per_day, (i + 1) * vault.per_day)
+        sums, homes = group.sums[cut], group.homes[cut]
+        if (sums >= 0).any():
+            box = _seal(vault, key, day, group.segment, sums, homes)
+            yield day, group.segment, key, box
 
 
 def _sum(
@@ -153,26 +196,40 @@ def _seal(
     return nonce + vault.keys.ciphers()[key].encrypt(nonce, plain, _bound(day, segment))
 
 
-def kept(vault: Vault, first: int, last: int) -> list[Json]:
-    """What stayed of the UTC days [first, last): sums in Wh, None where none may be kept."""
+class Kept(NamedTuple):
+    """What stayed of one group's UTC day: Wh, -1 where none may be kept, and homes, by interval."""
+
+    day: int
+    segment: str
+    wh: NDArray[np.int64]
+    homes: NDArray[np.int64]
+
+
+def kept(vault: Vault, first: int, last: int) -> Iterator[Kept]:
+    """What stayed of the UTC days [first, last)."""
     rows = vault.catalogue.db.execute(
         "SELECT day, segment, key, box FROM vault_kept WHERE day>=? AND day<? ORDER BY day, segment",
         (first, last),
     ).fetchall()
-    found = []
+    ciphers = vault.keys.ciphers()
     for day, segment, key, box in rows:
-        cipher = vault.keys.ciphers()[key]
-        plain = cipher.decrypt(box[:NONCE_BYTES], box[NONCE_BYTES:], _bound(day, segment))
-        sums, counts = np.frombuffer(plain, "<i8").reshape(2, -1)
-        found.append(
-            {
-                "day": str(np.datetime64(day, "D")),
-                "segment": segment,
-                "sum_wh": [int(wh) if wh >= 0 else None for wh in sums],
-                "homes": [int(n) for n in counts],
-            }
+        plain = ciphers[key].decrypt(box[:NONCE_BYTES], box[NONCE_BYTES:], _bound(day, segment))
+        yield Kept(day, segment, *np.frombuffer(plain, "<i8").reshape(2, -1))
+
+
+def kept_series(vault: Vault, start: int, end: int, least: int) -> dict[str, NDArray[np.int64]]:
+    """The kept sums of [start, end) UTC s by group: Wh of each interval, -1 where there is none or
+    fewer than `least` homes had a reading."""
+    first, last = day_range(start, end, vault.interval_s)
+    series: dict[str, NDArray[np.int64]] = {}
+    for one in kept(vault, first, last):
+        nothing = np.full((last - first) * vault.per_day, -1, np.int64)
+        at = (one.day - first) * vault.per_day
+        series.setdefault(one.segment, nothing)[at : at + vault.per_day] = np.where(
+            one.homes >= least, one.wh, -1
         )
-    return found
+    a, b = ((t - first * DAY_S) // vault.interval_s for t in (start, end))
+    return {segment: wh[a:b] for segment, wh in series.items()}
 
 
 def months_before(day: int, months: int) -> int:

@@ -6,18 +6,23 @@ the catalogue says; `mark` is the number of the last batch written, in the same 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from wattveil.privacy.vault.database import connect, transaction
 from wattveil.privacy.vault.seal import Row
 from wattveil.store import StoreError
 
 AT_ONCE = 500  # pseudonyms of one SELECT
-_BUSY_S = 60.0
+_TABLES = """
+CREATE TABLE IF NOT EXISTS sealed(
+    pseudonym BLOB NOT NULL, day INTEGER NOT NULL, key INTEGER NOT NULL, box BLOB NOT NULL,
+    PRIMARY KEY(pseudonym, day)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS mark(one INTEGER PRIMARY KEY, batch INTEGER);
+"""
 
 
 class UsageStore(Protocol):
@@ -57,35 +62,15 @@ class SqliteUsage:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            self._db = sqlite3.connect(
-                path, isolation_level=None, timeout=_BUSY_S, check_same_thread=False
-            )
-            self._db.execute("PRAGMA page_size=8192")  # only before the first table
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA secure_delete=ON")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS sealed(pseudonym BLOB NOT NULL, day INTEGER NOT NULL, "
-                "key INTEGER NOT NULL, box BLOB NOT NULL, PRIMARY KEY(pseudonym, day)) WITHOUT ROWID"
-            )
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS mark(one INTEGER PRIMARY KEY, batch INTEGER)"
-            )
+            self._db: sqlite3.Connection = connect(sqlite3, path, _TABLES, "page_size=8192")
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"the usage store {path} cannot be opened: {error}") from None
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._db):
                 yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
         except sqlite3.Error as error:
             raise StoreError(f"the usage store cannot be written: {error}") from None
 

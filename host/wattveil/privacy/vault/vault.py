@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from cryptography.exceptions import InvalidTag
 
+from wattveil.privacy import people
 from wattveil.privacy.contracts import Block, Json, Segment
 from wattveil.privacy.refusals import Refused
 from wattveil.privacy.state import State
@@ -31,7 +32,7 @@ from wattveil.store import StoreError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_BLOCK_READINGS = 2_000_000  # of one block: 8 bytes each, and 5 more on the way
+_BLOCK_READINGS = 300_000  # of one block: what a processor's cache holds
 _BLOCK_MEMBERS = 1000
 _TRIES, _AGAIN_S = 40, 0.05  # to find a day that is being written while we read
 
@@ -71,7 +72,12 @@ class Vault:
                 db.execute("INSERT INTO vault_epochs VALUES(1, 0, ?)", (check,))
                 KeyRing(state).draw(db, KEPT)
                 state.log().append(
-                    "vault", {"event": "made", "interval_s": state.config.interval_s}
+                    "vault",
+                    {
+                        "event": "made",
+                        "interval_s": state.config.interval_s,
+                        "person": people.CONSOLE,
+                    },
                 )
         vault = cls(state)
         _ = vault.usage, vault.identities  # opened once, so that a wrong URL or key shows now
@@ -107,7 +113,12 @@ class Vault:
         epoch = self.catalogue.epoch_of(first, last)
         found = self.catalogue.members(epoch, dict(segment))
         if not self.catalogue.days(first, last):
-            raise Refused("no_data")
+            if first < self.catalogue.value("horizon"):
+                kept = "what was kept: `wattveil anonymise FILE --method kept`"
+                raise Refused("no_data", f"the readings were deleted after their time; {kept}")
+            days = self.catalogue.days()
+            there = f"of {_date(days[0][0])} to {_date(days[-1][0])}" if days else "none"
+            raise Refused("no_data", f"the vault's readings are {there}")
         return [pseudonym.hex() for pseudonym in found]
 
     def blocks(self, pseudonyms: Sequence[str], start: int, end: int) -> Iterator[Block]:
@@ -118,9 +129,11 @@ class Vault:
         size = max(1, min(_BLOCK_MEMBERS, _BLOCK_READINGS // ((last - first) * self.per_day)))
         for at in range(0, len(pseudonyms), size):
             part = pseudonyms[at : at + size]
-            wh = self.days([as_bytes(p) for p in part], epoch, first, last)[:, a:b]
-            present = wh != ABSENT
-            yield Block(part, np.where(present, wh, 0).astype(np.int64), present)
+            sealed = self.days([as_bytes(p) for p in part], epoch, first, last)[:, a:b]
+            present = sealed != ABSENT
+            wh = sealed.astype(np.int64)
+            wh *= present
+            yield Block(part, wh, present)
 
     def meter_ids(self, pseudonyms: Sequence[str]) -> list[str]:
         """Whose they are, in this order; KeyError for one that is nobody's."""
@@ -130,6 +143,15 @@ class Vault:
     def pseudonyms_of(self, meter: str) -> dict[int, str]:
         """A meter's pseudonyms by epoch; none for a meter that is not in the vault."""
         return {epoch: p.hex() for epoch, p in self.identities.pseudonyms(meter).items()}
+
+    def written(self) -> int:
+        """Number of the newest batch of readings."""
+        return self.catalogue.written()
+
+    def revisions(self, pseudonyms: Sequence[str], start: int, end: int) -> NDArray[np.uint32]:
+        """[pseudonym, UTC day]: number of the batch that changed it last; 0 where there is none."""
+        first, last = day_range(start, end, self.interval_s)
+        return self.catalogue.versions([as_bytes(p) for p in pseudonyms], first, last)
 
     def days(
         self, pseudonyms: Sequence[bytes], epoch: int, first: int, last: int
@@ -143,9 +165,11 @@ class Vault:
         for row in self.usage.read(pseudonyms, first, last):
             at = base[row[0]] + row[1]
             if versions[at]:
-                with suppress(InvalidTag, KeyError):
+                try:  # most of a query's time: `suppress` would be felt
                     parts[at] = unseal(row, epoch, versions[at], ciphers)
-                    versions[at] = 0
+                except (InvalidTag, KeyError):
+                    continue
+                versions[at] = 0
         for at, version in enumerate(versions):
             if version:
                 found = self._again(pseudonyms[at // width], epoch, first + at % width)
@@ -161,9 +185,7 @@ class Vault:
                 return None
             possible = {version}
             if begun is not None:
-                of_day = begun[1][begun[1]["day"] == day]
-                chosen = of_day[of_day["pseudonym"] == np.void(pseudonym)]
-                possible |= {int(v) for v in chosen["version"]}
+                possible.add(begun[0])
             for row in self.usage.read([pseudonym], day, day + 1):
                 for number in possible:
                     with suppress(InvalidTag, KeyError):
@@ -209,16 +231,23 @@ class Vault:
             with self.state.transaction():
                 self.catalogue.put("deleting", 0)
 
-    def put(self, rows: Sequence[Plain], added: Sequence[int], mark: bytes, line: int) -> None:
-        """Write days, each of the version after the present one.
+    def put(
+        self,
+        rows: Sequence[Plain],
+        added: NDArray[np.int64],
+        fresh: NDArray[np.bool_],
+        mark: bytes,
+        line: int,
+    ) -> None:
+        """Write days, whose version is the catalogue's `next_batch`.
 
-        added: readings each has that it had not. mark, line: how far the source is then.
+        added: readings each has that it had not; fresh: whether there was no such day. mark, line:
+        how far the source is then.
         """
         changes = np.empty(len(rows), CHANGE)
         changes["pseudonym"] = [np.void(row.pseudonym) for row in rows]
         changes["day"] = [row.day for row in rows]
-        changes["version"] = [row.version for row in rows]
-        changes["added"] = added
+        changes["added"], changes["fresh"] = added, fresh
         sealed = sorted(seal(rows, self.keys.ciphers()))  # the order of arrival tells who is who
         with self.state.transaction():
             batch = self.catalogue.begin(changes, mark, line)
@@ -272,16 +301,18 @@ class Vault:
             "segments": dict(sorted(segments.items())),
             "readings": sum(row[2] for row in days),
             "meter_days": sum(row[1] for row in days),
-            "first_day": str(np.datetime64(days[0][0], "D")) if days else None,
-            "last_day": str(np.datetime64(days[-1][0], "D")) if days else None,
-            "epochs": [
-                {"epoch": e, "from": str(np.datetime64(d, "D"))} for e, d in catalogue.epochs()
-            ],
+            "first_day": _date(days[0][0]) if days else None,
+            "last_day": _date(days[-1][0]) if days else None,
+            "epochs": [{"epoch": e, "from": _date(d)} for e, d in catalogue.epochs()],
             "kept_aggregates": kept,
             "data_keys": keys,
             "key_encryption_key": catalogue.value("kek"),
             "usage_bytes": self.usage.size(),
         }
+
+
+def _date(day: int) -> str:
+    return str(np.datetime64(day, "D"))
 
 
 def as_bytes(pseudonym: str) -> bytes:

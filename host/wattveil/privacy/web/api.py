@@ -159,6 +159,13 @@ def routes(doors: Doors) -> APIRouter:
         """Repeated and differencing queries."""
         return await doors.asked(who, desk.alarms)
 
+    @router.post("/api/v1/alarms/{number}/seen")
+    async def see_alarm(number: Number, who: Who) -> Json:
+        """Enter that an alarm was seen."""
+        return await doors.asked(
+            who, lambda gateway, person: desk.see_alarm(gateway, person, number)
+        )
+
     @router.get("/api/v1/approvals")
     async def waiting(who: Who) -> Json:
         """What waits for a second person."""

@@ -183,13 +183,20 @@ def routes(doors: Doors) -> APIRouter:
 
     @router.post("/officer/approve")
     async def approve(request: Request) -> Response:
-        _, form = await form_of(request)
-        number = form.get("id", "")
-        if not (number.isascii() and number.isdigit() and len(number) < 16):
-            raise HTTPException(422, "id: a whole number")
+        number = _number(await form_of(request))
         return await part(
-            request, "said.html", lambda g, person: approvals.approve(g, person, int(number))
+            request, "said.html", lambda g, person: approvals.approve(g, person, number)
         )
+
+    @router.post("/officer/seen")
+    async def seen(request: Request) -> Response:
+        number = _number(await form_of(request))
+
+        def see(gateway: Gateway, person: Person) -> Json:
+            desk.see_alarm(gateway, person, number)
+            return desk.alarms(gateway, person)
+
+        return await part(request, "alarms.html", see)
 
     @router.get("/customer")
     async def customer(request: Request) -> Response:
@@ -229,6 +236,14 @@ def routes(doors: Doors) -> APIRouter:
         return await part(request, "consents.html", change)
 
     return router
+
+
+def _number(got: tuple[Grant, dict[str, str]]) -> int:
+    """The form's id; HTTPException 422."""
+    number = got[1].get("id", "")
+    if not (number.isascii() and number.isdigit() and len(number) < 16):
+        raise HTTPException(422, "id: a whole number")
+    return int(number)
 
 
 def _ask(form: dict[str, str]) -> api.Ask:
