@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import nullcontext
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wattveil.audit import command, report, stats
-from wattveil.audit.checks import inference
+from wattveil.audit.bench import audit_key, dice, drbg, laboratory
+from wattveil.audit.checks import coalitions, inference
 from wattveil.audit.finding import BLIND, HOLDS, Finding, Study
 from wattveil.audit.registry import CHECKS
 from wattveil.cli import main, parser
@@ -24,7 +26,9 @@ FOLDER = "shared/data"  # beside the project, where the data sets are at hand
 def test_the_product_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What CI runs: every claim holds. The page needs nothing from outside, the list says how to run each
     claim again."""
-    assert main(["audit", "privacy", "--quick", "--json", "--out", str(tmp_path)]) == 0
+    assert (
+        main(["audit", "privacy", "--quick", "--seed", "1", "--json", "--out", str(tmp_path)]) == 0
+    )
     rows = json.loads(capsys.readouterr().out)
     assert {row["claim"]: row["verdict"] for row in rows if row["verdict"] != HOLDS} == {}
     keys = {"claim", "method", "claimed", "measured", "verdict", "command"}
@@ -33,11 +37,36 @@ def test_the_product_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert {name for names in again for name in names} == set(CHECKS)
     page = (tmp_path / command.PAGE).read_text()
     assert page.count("<tr>") == len(rows) + len(CHECKS)  # and their heads
-    assert page.count("<svg") == 6
+    assert page.count("<svg") == 7
     assert re.findall(r"(?:https?:)?//[^ <]|src=|@import|url\(", page) == []
     tags = Balanced()
     tags.feed(page)
     assert tags.open == []
+
+
+def test_every_row_of_the_protocols_table_is_played(pytestconfig: pytest.Config) -> None:
+    text = (pytestconfig.rootpath / "docs/PROTOCOL.md").read_text()
+    table = text.partition("### Coalitions")[2].partition("\n### ")[0]
+    rows = re.findall(r"^\| ((?:[^|\\]|\\.)+?) \|", table, re.M)[1:]
+    rows = [row.replace("\\|", "|") for row in rows if row != "---"]
+    played = {coalition.row for coalition in coalitions.PASSIVE} | coalitions.ACTIVE.keys()
+    assert set(rows) == played and len(rows) == len(played) == 12
+
+
+def test_a_seed_gives_the_same_draws_again() -> None:
+    def drawn(*seed: int) -> list[int]:
+        with laboratory(*seed) if seed else nullcontext():
+            return [drbg("x").below(1 << 60), dice("x").getrandbits(60)]
+
+    assert drawn(1) == drawn(1) != drawn(2) != drawn() == drawn()
+
+
+def test_another_key_size_is_attacked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["audit", "privacy", "--what", "printed", "--bits", "320", "--seed", "1", "--json"]
+    assert main([*words, "--out", str(tmp_path)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert all("320-bit key" in row["method"] and "--bits 320" in row["command"] for row in rows)
+    assert audit_key().public.bits == 512
 
 
 VOID = {"meta"}
@@ -66,7 +95,7 @@ def test_a_claim_that_was_not_seen_to_break_is_no_pass() -> None:
     assert not report.all_hold(seen)
     assert report.summary(seen).startswith("Of 2 claims 0 are broken, and 1")
     assert '<tr class="bad">' in report.page(
-        CHECKS, {"floor": seen["x"]}, {"floor": "c"}, report.About("c", "m", 1, None)
+        CHECKS, {"floor": seen["x"]}, {"floor": "c"}, report.About("c", "m", 1, None, 512)
     )
 
 

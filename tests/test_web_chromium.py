@@ -9,10 +9,19 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from webdemo import FAST, Page, page, web_demo
+from soak.scale import scale
+from webdemo import FAST, PATIENCE_S, Page, page, waits, web_demo
 
 LONGEST_MS, FRAME_MS, USABLE_S = 50, 33, 10
-FRAMES = """
+KEEP = """
+const id = arguments[0]; window.kept_ = "";
+new MutationObserver(() => { window.kept_ += document.getElementById(id)?.textContent; })
+  .observe(document.getElementById("roles"), {childList: true});
+"""
+WATCH = """
+window.long_ = [];
+new PerformanceObserver(list => list.getEntries().forEach(e => long_.push(e.duration)))
+  .observe({type: 'longtask', buffered: true});
 window.frames_ = []; let last = 0;
 requestAnimationFrame(function tick(now) {
   if (last) frames_.push(now - last); last = now; requestAnimationFrame(tick); });
@@ -109,8 +118,9 @@ def test_another_meters_report_is_shown(browser: Page) -> None:
 @pytest.mark.parametrize("role", ["center", "dealer", "cloud"])
 def test_a_killed_role_comes_back_and_totals_go_on(browser: Page, role: str) -> None:
     browser.choose("#controls [name=role]", role)
+    browser.js(KEEP, f"role-{role}")  # it is away for 4 s only
     browser.click("[data-hx-post='/do/kill'] button")
-    browser.until("down", lambda: "✖ down" in browser.text(f"role-{role}"))
+    browser.until("down", lambda: "✖ down" in browser.js("return window.kept_"))
     browser.until("up", lambda: "✔ up" in browser.text(f"role-{role}"))
     event(browser, f"{role} is back")
     before = browser.text("when")
@@ -131,6 +141,7 @@ def test_theme_and_pause(browser: Page) -> None:
         {c for _, c in seen}
     ) == 2
     browser.click("#pause")
+    browser.settle()
     before = browser.text("when")
     time.sleep(1.5)  # periods go on at one in 0.3 s
     assert browser.text("when") == before
@@ -164,7 +175,7 @@ def test_new_settings_make_a_new_fleet(browser: Page) -> None:
         lambda: browser.js("return document.querySelectorAll('#meters tbody tr').length") == 8,
     )
     event(browser, "no total, over_limit")  # after two periods of the day
-    assert "1 of 1 a day" in browser.text("spent-text")
+    browser.until("the spend", lambda: "1 of 1 a day" in browser.text("spent-text"))
 
 
 @pytest.mark.parametrize("width", [360, 1920])
@@ -235,38 +246,50 @@ def test_read_only_without_the_token(demo: str, tmp_path: Path) -> None:
 
 
 def test_fifty_meters_a_second_leave_the_page_smooth(tmp_path: Path) -> None:
-    """Tasks by CPU time, as a busy machine takes the processor away at any moment."""
+    """No task has more than 50 ms of CPU time. By the clock, which runs on while a busy machine has
+    the processor elsewhere, what the browser itself reports as long is no longer than 50 ms and what
+    the kernel says its thread has waited for a processor."""
     options = f"{FAST} --suite compact --meters 50 --web-pace 0.3"
     with web_demo(options, tmp_path) as url, page(tmp_path, traced=True) as window:
+        before = waits()
         window.driver.get(url)
         rows = "return document.querySelectorAll('#meters tbody tr').length"
         window.until("fifty meters", lambda: window.js(rows) == 50)
         number = "return parseInt(document.getElementById('when').textContent)"
         first = window.until("a period", lambda: window.js(number))
         began = time.monotonic()
-        window.js(FRAMES)
+        window.js(WATCH)
         window.until("five periods", lambda: window.js(number) >= first + 5)
         seconds = (time.monotonic() - began) / (window.js(number) - first)
         frames = sorted(window.js("return frames_"))
+        long, after = window.js("return long_"), waits()
         window.driver.get("about:blank")  # ends the trace of it
-        tasks = window.tasks()
-    longest = max(cpu for _, cpu in tasks)
-    print(f"50 meters every {seconds:.2f} s: longest task {longest:.1f} ms of CPU, "
+        tasks, threads = window.tasks(), {event["tid"] for event in window.traced()}
+    longest, wall = max(cpu for _, cpu in tasks), max(wall for wall, _ in tasks)
+    waited = sum(after[thread] - before.get(thread, 0.0) for thread in {0, *threads})
+    print(f"50 meters every {seconds:.2f} s: longest task {longest:.1f} ms of CPU, {wall:.1f} ms by the "
+          f"clock; {len(long)} long tasks {long}, {waited:.1f} ms waited; "
           f"median frame {frames[len(frames) // 2]:.1f} ms of {len(frames)}")  # fmt: skip
     assert len(tasks) > 100 and longest <= LONGEST_MS
-    assert frames[len(frames) // 2] <= FRAME_MS
+    assert sum(task - LONGEST_MS for task in long) <= waited + scale(2000, 0)
+    assert frames[len(frames) // 2] <= scale(
+        1000, FRAME_MS
+    )  # by the clock: of a machine of its own
 
 
 def test_usable_soon_after_the_roles_start(tmp_path: Path) -> None:
     """The default fleet: twelve MicroPython meters behind serial ports, in all a key's 2048 bits."""
     with page(tmp_path) as window, web_demo("", tmp_path) as url:
         window.driver.get(url)
-        window.until("meters start", lambda: "starting meters" in window.text("phase"))
-        began = time.monotonic()  # the roles were up a moment before
         enabled = "return !document.getElementById('locked').disabled"
         rows = "return document.querySelectorAll('#meters tbody tr').length"
+        window.until(
+            "meters start",
+            lambda: "starting meters" in window.text("phase") or window.js(rows) == 12,
+        )
+        began = time.monotonic()  # the roles were up a moment before
         window.until("controls and meters", lambda: window.js(enabled) and window.js(rows) == 12)
         taken = time.monotonic() - began
         print(f"usable {taken:.1f} s after the roles' start")
         assert "emulated" in window.text("meters")
-    assert taken <= USABLE_S
+    assert taken <= scale(PATIENCE_S, USABLE_S)

@@ -7,7 +7,9 @@ plain integers modulo n^2.
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Iterable, Mapping, Sequence
+import random
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from hashlib import sha256
 from typing import Any, BinaryIO
@@ -15,7 +17,7 @@ from typing import Any, BinaryIO
 from gmpy2 import invert, mpz, powmod
 
 from wattveil.paillier import group
-from wattveil.paillier.keys import PrivateKey
+from wattveil.paillier.keys import DEMO_SIZE, PrivateKey, generate
 from wattveil.paillier.tables import build_table
 from wattveil.privacy.law import sum_bounds
 from wattveil_meter import masks
@@ -30,6 +32,7 @@ START = 1_358_121_600  # 2013-01-14T00:00:00Z
 SEEDS = (sha256(b"dealer").digest(), sha256(b"center").digest())
 SUITE_NAMES = ("yan2024", "compact")
 
+BITS = 512  # of the key unless another is asked for
 # Two safe primes of 256 bits, drawn for this file: the key is worth nothing.
 P = 0xC66D4BA805D91A1555B812D65F375BCCAB498540F4805A2BFA4F479DA445E567
 Q = 0xEFC3A87F26CEE68E67F3F1B3389B0558D83C0CB8D3A06326C880FFC6B84DB6DB
@@ -58,9 +61,38 @@ FIELDS: dict[str, Any] = {
 }
 
 
+_prefix = ""  # part of every seed
+_key = PrivateKey(mpz(P), mpz(Q))
+
+
+@contextmanager
+def laboratory(run: int, bits: int = BITS) -> Iterator[None]:
+    """Let all that is drawn follow from `run`, too (without, it is always the same), and attack a key of
+    `bits` bits: a new one, but for that of this file."""
+    global _prefix, _key
+    kept = _prefix, _key
+    _prefix = f"{run} "
+    if bits != BITS:
+        _key = generate(bits, insecure_test_key=bits < DEMO_SIZE)
+    try:
+        yield
+    finally:
+        _prefix, _key = kept
+
+
+def audit_key() -> PrivateKey:
+    """The key of the fleets that are attacked."""
+    return _key
+
+
 def drbg(seed: object) -> Any:
-    """A generator that gives the same bytes in every run."""
-    return Drbg(sha256(repr(seed).encode()).digest())
+    """A generator for the meters and parties of an attack."""
+    return Drbg(sha256((_prefix + repr(seed)).encode()).digest())
+
+
+def dice(name: str) -> random.Random:
+    """A faster one, for what is no part of the protocol."""
+    return random.Random(_prefix + name)
 
 
 class Shares:
@@ -82,14 +114,14 @@ class Shares:
 class Bench:
     """A key, a record and its tables.
 
-    p, q: primes of the key, which is a test key. h_s: default as provisioning computes it. h_bits: of the
+    p, q: primes of the key; default `audit_key`. h_s: default as provisioning computes it. h_bits: of the
     comb of h. changes: fields of the record, else those of FIELDS.
     """
 
     def __init__(
-        self, p: int = P, q: int = Q, h_s: Any = None, h_bits: int = 256, **changes: Any
+        self, p: int = 0, q: int = 0, h_s: Any = None, h_bits: int = 256, **changes: Any
     ) -> None:
-        key = PrivateKey(mpz(p), mpz(q))
+        key = PrivateKey(mpz(p), mpz(q)) if p else audit_key()
         self.n, self.n2 = key.public.n, key.public.n2
         fields = FIELDS | changes
         self.h = group.group_element(self.n, fields["fleet"], fields["key_epoch"])

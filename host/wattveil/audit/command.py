@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import secrets
 import time
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
@@ -35,11 +36,16 @@ def options(parse: argparse.ArgumentParser) -> None:
                        help=f"folder for {PAGE}; default audit")  # fmt: skip
     parse.add_argument("--json", action="store_true", help="a list of findings, nothing else")
     parse.add_argument("--what", action="append", metavar="CHECK",
-                       help="only this one: epsilon, release, coalitions, rules, printed, inference "
-                       "or floor (repeatable); default all")  # fmt: skip
+                       help="only this one: epsilon, release, coalitions, rules, printed, inference, "
+                       "floor, gateway or books (repeatable); default all")  # fmt: skip
     parse.add_argument("--data", type=Path, metavar="DIR",
                        help=f"folder with REFIT and LCL files; default ${DATA}, else the household "
                        "model")  # fmt: skip
+    parse.add_argument("--seed", type=int, metavar="N",
+                       help="of all that the attacks draw, to repeat a run; default a new one")  # fmt: skip
+    parse.add_argument("--bits", type=int, default=512, metavar="N",
+                       help="of the key that is attacked; 1024 takes twice as long, 2048 "
+                       "six times; default 512")  # fmt: skip
     # For the audit's own tests: the product with one protection taken away.
     parse.add_argument("--plant", metavar="NAME", help=argparse.SUPPRESS)
 
@@ -52,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if not find_spec("scipy"):
         raise ValueError("the bounds need SciPy: pip install 'wattveil[audit]'")
     from wattveil.audit import report
+    from wattveil.audit.bench import laboratory
     from wattveil.audit.finding import Study
     from wattveil.audit.registry import CHECKS
     from wattveil.audit.weak import WEAKNESSES
@@ -59,11 +66,17 @@ def run(args: argparse.Namespace) -> int:
 
     names = [name for name in CHECKS if not args.what or name in args.what]
     _known("--what", args.what or [], CHECKS)
+    if {"gateway", "books"} & set(names) and not find_spec("opendp"):
+        raise ValueError(
+            "the privacy gateway is audited, too: pip install 'wattveil[privacy]', or name others "
+            "with --what"
+        )
     _known("--plant", [args.plant] if args.plant else [], WEAKNESSES)
     weak = WEAKNESSES[args.plant] if args.plant else None
     args.out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    with weak.planted() if weak else nullcontext():
+    args.seed = secrets.randbits(32) if args.seed is None else args.seed
+    with laboratory(args.seed, args.bits), weak.planted() if weak else nullcontext():
         results = audit(Study(args.long, data), names)
     commands = {name: _command(args, [name]) for name in names}
     about = report.About(
@@ -71,10 +84,15 @@ def run(args: argparse.Namespace) -> int:
         describe(),
         (time.monotonic() - begun) / 60,
         f"{weak.name}, {weak.what}" if weak else None,
+        args.bits,
     )
     (args.out / PAGE).write_text(report.page(CHECKS, results, commands, about))
     if args.json:
-        print(json.dumps(report.as_list(results, commands), indent=1, ensure_ascii=False))
+        print(
+            json.dumps(
+                report.as_list(CHECKS, results, commands, args.bits), indent=1, ensure_ascii=False
+            )
+        )
     else:
         _show(results, args.out / PAGE)
     return 0 if report.all_hold(results) else 1
@@ -106,6 +124,8 @@ def _command(args: argparse.Namespace, what: Sequence[str]) -> str:
     words = ["wattveil audit privacy", "--long" if args.long else "--quick"]
     words += [f"--what {name}" for name in what]
     words += [f"--data {args.data}"] if args.data else []
+    words += [f"--bits {args.bits}"] if args.bits != 512 else []
+    words += [f"--seed {args.seed}"]
     return " ".join(words)
 
 

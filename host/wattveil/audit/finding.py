@@ -43,13 +43,15 @@ class Study:
 
 @dataclass(frozen=True)
 class Check:
-    """One promise. run: its findings. weak: a weakness that it must find, once planted."""
+    """One promise. run: its findings. weak: a weakness that it must find, once planted. keyed: whether
+    ciphertexts under the audit's own key are in it."""
 
     name: str
     title: str
     words: str
     run: Callable[[Study], Sequence[Finding]]
     weak: tuple[str, ...]
+    keyed: bool = False
 
     def weaknesses(self) -> list[Weakness]:
         """By name."""

@@ -20,10 +20,11 @@ METERS = 3  # all of them in S, and Q = 3
 
 @dataclass(frozen=True)
 class Meter:
-    """What a meter knows of itself. shares: by slot."""
+    """What a meter knows of itself. shares: by slot. own: its own noise, 0 without."""
 
     reading: int
     shares: Sequence[int]
+    own: int
     rows: Sequence[mpz]
 
 
@@ -83,7 +84,7 @@ class Period:
     bench: Bench
     total: int
     readings: Sequence[int]
-    noise: Sequence[int]  # the chosen share of each meter
+    noise: Sequence[int]  # of each meter: the chosen share, and its own noise
     cloud: Cloud
     center: Center
     dealer: Dealer
@@ -104,10 +105,11 @@ class Period:
 
 
 class Laboratory:
-    """Plays periods of METERS meters. colluding: of the record, so that a = METERS - colluding."""
+    """Plays periods of METERS meters. colluding, own_noise: of the record; a = METERS - colluding."""
 
-    def __init__(self, suite: str, colluding: int = 1) -> None:
+    def __init__(self, suite: str, colluding: int = 1, own_noise: int = 0) -> None:
         changes = {"roster_size": METERS, "quorum_count": METERS, "colluding": colluding}
+        changes["own_noise"] = own_noise
         self.bench = Bench(suite=suite, **changes)
         self._suite = suite_of(self.bench.record)
         self._random = drbg(("cloud", suite))
@@ -134,7 +136,8 @@ class Laboratory:
             play = bench.meter(("period", record.suite, index, i), shares, start, self._seeds[i])
             slots.append(play.answer(row))
             reports.append(play.report(readings[i]))
-            meters.append(Meter(readings[i], shares.drawn, row))
+            drawn, gamma = shares.drawn, record.gamma
+            meters.append(Meter(readings[i], drawn[:gamma], sum(drawn[gamma:]), row))
         cloud = self._close(start, hot, given, slots, reports)
         seeds = [center for _, center in self._seeds]
         key: Any = bench.key
@@ -144,7 +147,7 @@ class Laboratory:
             bench,
             total,
             readings,
-            [meter.shares[slot] for meter, slot in zip(meters, hot, strict=True)],
+            [meter.shares[slot] + meter.own for meter, slot in zip(meters, hot, strict=True)],
             cloud,
             Center(key, [v for _, _, v in each], cloud.opened),
             Dealer([k for k, _, _ in each], [u for _, u, _ in each]),

@@ -7,10 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from wattveil.audit.finding import BLIND, BROKEN, HOLDS, Check, Finding
+from wattveil.audit.finding import ALPHA, BLIND, BROKEN, HOLDS, Check, Finding
 
 Results = Mapping[str, Sequence[Finding]]  # by check
 SAID = {HOLDS: "holds", BROKEN: "broken", BLIND: "not seen"}
+KEY = (
+    "Ciphertexts are under a key of {bits} bits; below 2048 that is not secure. No verdict hangs on it: "
+    "nobody here tries to factor n. What must not be learned is hidden by masks that are uniform modulo "
+    "n or by random bits, as well with a short n as with a long one, and the attacks that win without a "
+    "rule are exact arithmetic modulo any n. That nobody factors a real fleet's n or finds short "
+    "logarithms is Paillier's assumption, which no program can audit. --bits 2048 attacks a key of real "
+    "size."
+)
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --line: #d0d7de; --bar: #3b6ea5;
   --mark: #b35900; --page: #fff; --bad: #b3261e; }
@@ -33,19 +41,24 @@ svg text.c0 { fill: var(--mark); } svg circle.c1, svg text.c1 { fill: var(--bar)
 
 @dataclass(frozen=True)
 class About:
-    """command: what was run. machine, minutes, plant: where, how long, on which product."""
+    """command: what was run. machine, minutes, plant: where, how long, on which product. bits: of the
+    key."""
 
     command: str
     machine: str
     minutes: float
     plant: str | None
+    bits: int
 
 
-def as_list(results: Results, commands: Mapping[str, str]) -> list[dict[str, str]]:
+def as_list(
+    checks: Mapping[str, Check], results: Results, commands: Mapping[str, str], bits: int
+) -> list[dict[str, str]]:
     """What `--json` prints; commands: how to rerun each check."""
-    names = ("claim", "method", "claimed", "measured", "verdict")
+    names = ("claim", "claimed", "measured", "verdict")
     return [
-        {name: getattr(finding, name) for name in names} | {"command": commands[check]}
+        {name: getattr(finding, name) for name in names}
+        | {"method": _method(checks[check], finding, bits), "command": commands[check]}
         for check, findings in results.items()
         for finding in findings
     ]
@@ -83,15 +96,20 @@ def page(
         f"{escape(about.machine)}</p>{planted}"
         f'<p class="sum{bad}"><strong>{escape(summary(results))}</strong> A claim holds when the attack '
         "did no better than claimed, within the stated confidence. “Not seen” means that the method did not "
-        "find the claim broken even where it is: then it shows nothing.</p>"
+        "find the claim broken even where it is: then it shows nothing. Each bound is wrong once in "
+        f"{1 / ALPHA:,.0f}: what breaks with one --seed and not with others was chance.</p>"
     )
-    sections = [_section(checks[name], results[name], commands[name]) for name in results]
+    if any(checks[name].keyed for name in results):
+        head += f"<p>{escape(KEY.format(bits=about.bits))}</p>"
+    sections = [
+        _section(checks[name], results[name], commands[name], about.bits) for name in results
+    ]
     return head + "".join(sections) + "</body></html>\n"
 
 
-def _section(check: Check, findings: Sequence[Finding], command: str) -> str:
+def _section(check: Check, findings: Sequence[Finding], command: str, bits: int) -> str:
     charts = "".join(f"<figure>{f.chart}</figure>" for f in findings if f.chart)
-    rows = "".join(map(_row, findings))
+    rows = "".join(_row(finding, _method(check, finding, bits)) for finding in findings)
     titles = "".join(
         f"<th>{title}</th>" for title in ("Claim", "Claimed", "Measured", "Verdict", "Method")
     )
@@ -102,12 +120,17 @@ def _section(check: Check, findings: Sequence[Finding], command: str) -> str:
     )
 
 
-def _row(finding: Finding) -> str:
+def _method(check: Check, finding: Finding, bits: int) -> str:
+    """With the size of the key wherever there is one."""
+    return finding.method + (f"; {bits}-bit key" if check.keyed else "")
+
+
+def _row(finding: Finding, method: str) -> str:
     bad = "" if finding.verdict == HOLDS else ' class="bad"'
     notes = f". {finding.notes}" if finding.notes else ""
     cells = (finding.claim, finding.claimed, finding.measured)
     plain = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
     return (
         f"<tr{bad}>{plain}<td class='verdict'>{SAID[finding.verdict]}</td>"
-        f"<td class='soft'>{escape(finding.method + notes)}</td></tr>"
+        f"<td class='soft'>{escape(method + notes)}</td></tr>"
     )

@@ -31,9 +31,10 @@ def interval(hits: int, tries: int) -> str:
     return f"{hits / tries:.3f} ({low:.3f} to {high:.3f})"
 
 
-def ratio_bound(hits: int, of: int, hits_other: int, of_other: int) -> float:
-    """A lower bound on log(P / P') from two counts, each bound with ALPHA / 2; -inf when there is none."""
-    low, high = lower(hits, of, ALPHA / 2), upper(hits_other, of_other, ALPHA / 2)
+def ratio_bound(hits: int, of: int, hits_other: int, of_other: int, delta: float = 0.0) -> float:
+    """A lower bound on log((P - delta) / P') from two counts, each bound with ALPHA / 2; -inf when there is
+    none."""
+    low, high = lower(hits, of, ALPHA / 2) - delta, upper(hits_other, of_other, ALPHA / 2)
     return math.log(low / high) if low > 0 else -math.inf
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gmpy2 import powmod
 
 from wattveil.paillier import group
 from wattveil.privacy.ledger import Row
+from wattveil.privacy.subjects import Subjects
+from wattveil.roles import seeds as role_seeds
 from wattveil.roles import suites
 from wattveil.roles.answering import Answering
 from wattveil.roles.center import Center
@@ -22,7 +24,7 @@ from wattveil.roles.common import decode_members
 from wattveil.roles.dealer import Dealer
 from wattveil.roles.intervals import Intervals
 from wattveil.runners import host
-from wattveil_meter import compact, drbg, masks, noise, yan2024
+from wattveil_meter import compact, drbg, masks, noise, seeds, yan2024
 from wattveil_meter.drbg import hmac_sha256
 from wattveil_meter.kernels.portable import Portable
 from wattveil_meter.store import MemoryStorage
@@ -144,6 +146,11 @@ def _masks_without_record() -> list[Change]:
     return [(masks, "prf", prf)]
 
 
+def _no_ratchet() -> list[Change]:
+    same = lambda seed, day: seed  # noqa: E731
+    return [(module, "next_seed", same) for module in (masks, role_seeds, seeds)]
+
+
 def _scaled(number: int, divisor: int) -> Callable[[], list[Change]]:
     """Samplers of a scale that is `number / divisor` of the right one."""
 
@@ -178,6 +185,62 @@ def _no_noise() -> list[Change]:
     return [(core, "clamp", lambda xi, limit: 0) for core in CORES]
 
 
+def under_calibrated(by: int = 2) -> list[Change]:
+    """The gateway's mechanisms, calibrated for a part of the sensitivity."""
+    from wattveil.privacy.query import dp, noise
+
+    real: Any = noise.calibrate
+
+    def less(*args: Any) -> Any:
+        made = real(*args)
+        return replace(made, scale=made.scale / by)
+
+    return [(dp, "calibrate", less)]
+
+
+def _no_guard() -> list[Change]:
+    from wattveil.privacy.query import dp
+
+    return [(dp, "guard", lambda *args: None)]
+
+
+def less_noise(by: int) -> Callable[[], list[Change]]:
+    """The gateway's mechanisms with a part of their noise, past the guard; of a quantile's, its square."""
+
+    def changes() -> list[Change]:
+        from wattveil.privacy.query import dp
+
+        real: Any = dp._choose
+        eager = lambda ranked, sensitivity, epsilon: real(ranked, sensitivity, by**2 * epsilon)  # noqa: E731
+        return [*under_calibrated(by), *_no_guard(), (dp, "_choose", eager)]
+
+    return changes
+
+
+def _missing_spend() -> list[Change]:
+    from wattveil.privacy.gateway import Gateway
+
+    def spend(self: Any, charge: str, person: Any, query: Any, *rest: Any) -> Any:
+        return self.accountant.balance(person, query.purpose)
+
+    return [(Gateway, "_spend", spend)]
+
+
+def _log_gap() -> list[Change]:
+    from wattveil.privacy.log import Log
+
+    real: Any = Log.append
+
+    def append(self: Any, kind: str, body: Any) -> int:
+        return self.size if kind == "spend" else int(real(self, kind, body))
+
+    return [(Log, "append", append)]
+
+
+def _plain_names() -> list[Change]:
+    return [(Subjects, "name", lambda self, meter_id: meter_id)]
+
+
 WEAKNESSES = {
     weakness.name: weakness
     for weakness in (
@@ -194,9 +257,17 @@ WEAKNESSES = {
         Weakness("center-opens-twice", "a centre that opens a period again", _center_opens_twice),
         Weakness("no-quorum", "dealer and centre accept any set", _no_quorum),
         Weakness("masks-without-record", "masks of label and start only", _masks_without_record),
+        Weakness("no-ratchet", "seeds that stay the same from day to day", _no_ratchet),
         Weakness("half-scale", "samplers of half the scale: Δ/2 for Δ", _scaled(1, 2)),
         Weakness("kwh-scale", "samplers that take Wh for kWh", _scaled(1, 1000)),
         Weakness("short-shares", "shares of shape 1/2a: half the noise", _short_shares),
         Weakness("no-noise", "shares are drawn and not added", _no_noise),
+        Weakness(
+            "half-noise", "gateway: noise for half the sensitivity, unguarded", less_noise(2)
+        ),
+        Weakness("missing-spend", "gateway: answers that nobody pays for", _missing_spend),
+        Weakness("log-gap", "gateway: a log without the spends", _log_gap),
+        Weakness("plain-names", "a ledger that names households by meter id", _plain_names),
+        Weakness("no-guard", "gateway: nobody works the sensitivity out again", _no_guard),
     )
 }

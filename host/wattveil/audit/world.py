@@ -15,13 +15,14 @@ from typing import Any
 
 from gmpy2 import mpz
 
-from wattveil.audit.bench import START, Bench, P, Play, Q, Shares
+from wattveil.audit.bench import START, Bench, Play, Shares, audit_key
 from wattveil.demo.memory import VirtualClock
-from wattveil.fleet.provision import MeterKeys, MeterPackage, provision
+from wattveil.fleet.packages import SEEDS_BIN, MeterPackage, MeterSeeds
+from wattveil.fleet.provision import provision
 from wattveil.fleet.settings import SUITES, FleetSettings
 from wattveil.paillier.ciphertext import to_pair
-from wattveil.paillier.keys import PrivateKey
 from wattveil.roles.common import encode_members
+from wattveil.roles.seeds import day_of
 from wattveil.runners.host import apply
 from wattveil.runners.process import build
 from wattveil.store import Store
@@ -34,10 +35,10 @@ class World:
     """meters numbered from 1; quorum: the fewest whose total opens. Use `world`."""
 
     def __init__(self, root: Path, suite: str, meters: int, quorum: int, stack: ExitStack) -> None:
-        self.key = PrivateKey(mpz(P), mpz(Q))
+        self.key = audit_key()
         settings = FleetSettings(
             delta=1000, quorum=f"{quorum}/{meters}", gamma=3, suite=suite, noise=SUITES[suite],
-            bits=512, tables=128, period_s=1800,
+            bits=self.key.public.bits, tables=128, period_s=1800,
         )  # fmt: skip
         ids = [f"meter-{i:02}" for i in range(1, meters + 1)]
         self.fleet = provision(
@@ -46,7 +47,7 @@ class World:
         self.record: Any = self.fleet.record
         self.clock = VirtualClock(START)
         self.packages: list[MeterPackage] = list(self.fleet.meters.values())
-        self.keys = [MeterKeys.read(package) for package in self.packages]
+        self._seeds = [MeterSeeds.read(package.files[SEEDS_BIN]) for package in self.packages]
         self.bench = Bench.of(self.key, self.record, self.packages[0].tables())
         self._stack = stack
 
@@ -55,10 +56,9 @@ class World:
         text = (self.fleet.role_folder(role) / "links.json").read_text()
         return {name: bytes.fromhex(key) for name, key in json.loads(text).items()}
 
-    def seeds(self, number: int) -> tuple[bytes, bytes]:
-        """Dealer and centre seed of a meter."""
-        keys = self.keys[number - 1]
-        return keys.dealer_seed, keys.center_seed
+    def seeds(self, number: int, start: int) -> tuple[bytes, bytes]:
+        """Dealer and centre seed of a meter for a period."""
+        return self._seeds[number - 1].at(day_of(start))
 
     def ask(self, name: str) -> Asker:
         """A cloud's link to the real dealer or centre."""
@@ -71,7 +71,7 @@ class World:
     def play(self, number: int, start: int, shares: Iterable[int]) -> Play:
         """A meter's suite for one period, with shares given."""
         seed = ("world", number, start)
-        return self.bench.meter(seed, Shares(shares), start, self.seeds(number))
+        return self.bench.meter(seed, Shares(shares), start, self.seeds(number, start))
 
     def members(self, numbers: Iterable[int]) -> bytes:
         """The set S on the wire."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 
-from wattveil.fleet.provision import Fleet, MeterKeys
+from wattveil.fleet.packages import MeterKeys
+from wattveil.fleet.provision import Fleet
 from wattveil_meter.wire import CLOUD, REPORT, Channel
 
 KINDS = ("forged", "replayed", "garbage")
@@ -21,7 +22,7 @@ def attack(kind: str, fleet: Fleet, number: int, start: int) -> bytes:
     if kind == "garbage":
         return secrets.token_bytes(200)
     record = fleet.record
-    key = MeterKeys.read(fleet.meters[fleet.roster[number - 1]]).link
+    key = MeterKeys.read(fleet.meters[fleet.roster[number - 1]].files).link
     if kind == "forged":
         key = secrets.token_bytes(32)
     channel = Channel(key, record.fleet, number, CLOUD, True, record.fingerprint, 0)

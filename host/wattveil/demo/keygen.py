@@ -9,9 +9,10 @@ from rich.console import Console
 
 from wattveil.demo.command import fleet_options
 from wattveil.fleet.provision import provision
-from wattveil.fleet.settings import SUITES, FleetSettings
+from wattveil.fleet.settings import SUITES, FleetSettings, exact
 from wattveil.paillier.keyfile import save_public
 from wattveil.paillier.keys import check_bits, generate
+from wattveil.privacy.ledger import Limits
 
 
 def options(parse: argparse.ArgumentParser) -> None:
@@ -22,7 +23,20 @@ def options(parse: argparse.ArgumentParser) -> None:
     who.add_argument("--meters", type=int, default=12, metavar="N", help="meter-0001 ...")
     who.add_argument("--roster", type=Path, metavar="FILE", help="meter ids, one a line")
     parse.add_argument("--period", type=int, default=1800, metavar="S", help="length, seconds")
+    for option, when in (("per-day", "in the periods of a UTC day"), ("lifetime", "ever")):
+        text = f"most that one household may spend {when}; the centre refuses more"
+        parse.add_argument(f"--epsilon-{option}", metavar="EPSILON", help=text)
     fleet_options(parse)
+
+
+def _limits(args: argparse.Namespace) -> Limits:
+    """The centre's; ValueError for one that would never let a period through."""
+    given = {"day": args.epsilon_per_day, "lifetime": args.epsilon_lifetime}
+    limits = Limits.parse({name: text for name, text in given.items() if text is not None})
+    for limit in (limits.day, limits.lifetime):
+        if limit is not None and limit < exact(args.epsilon, "epsilon"):
+            raise ValueError(f"a limit of {limit} is less than one period costs ({args.epsilon})")
+    return limits
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,13 +64,14 @@ def run(args: argparse.Namespace) -> int:
         period_s=args.period,
     )
     settings.check(len(ids))
+    limits = _limits(args)
     with console.status("looking for safe primes") as status:
 
         def tested(count: int) -> None:
             status.update(f"looking for safe primes: {count} candidates tested")
 
         key = generate(args.bits, tested, insecure_test_key=args.insecure_test_key)
-    fleet = provision(args.out, key, ids, settings)
+    fleet = provision(args.out, key, ids, settings, limits=limits)
     save_public(key.public, args.out / "public.json")
     print(f"key      {key.public.fingerprint.hex()}  {args.bits} bits")
     print(f"record   {fleet.record.fingerprint.hex()}")

@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 from wattveil.demo.forging import attack
 from wattveil.demo.live_memory import LiveMemory, lap
-from wattveil.demo.live_serial import LiveMqtt, LiveSerial
+from wattveil.demo.live_mqtt import BROKER, LiveMqtt
+from wattveil.demo.live_serial import LiveSerial
 from wattveil.demo.plan import DemoOptions, Plan, make_plan
 from wattveil.demo.processes import RoleFailed
 from wattveil.demo.report import period_row
@@ -32,9 +33,15 @@ PERIODS = 48  # of made-up homes: one day, again and again
 TURN_S = 0.1
 LOOK_S = 0.25  # between two looks at the cloud
 DOWN_S = 4.0  # how long a killed role stays away
+FORGE_S = 20.0  # for the cloud to say what it did with a frame
 ROLES = ("cloud", "center", "dealer")
-Driver = LiveMemory | LiveSerial | LiveMqtt
+Driver = LiveMemory | LiveSerial
 DRIVERS: dict[str, type[Driver]] = {"memory": LiveMemory, "serial": LiveSerial, "mqtt": LiveMqtt}
+
+
+def parts(link: str) -> tuple[str, ...]:
+    """What can be killed: the roles, and the broker where there is one."""
+    return (*ROLES, BROKER) if link == "mqtt" else ROLES
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Command:
 
     do: str
     number: int = 0  # of a meter
-    name: str = ""  # of a role or an attack
+    name: str = ""  # of a part or an attack
     options: DemoOptions | None = None
     budget: str = ""
 
@@ -217,7 +224,7 @@ class Live:
             del self._down[role]
             if role == "cloud":
                 driver.watch(self._watched)
-            self.audience.event(f"{role} is back, from its store")
+            self.audience.event(f"{role} is back" + (", from its store" if role in ROLES else ""))
         driver.work(TURN_S)
         self._look(driver, start, False)
         refused, down = dict(self._refused), set(self._down)
@@ -257,12 +264,15 @@ class Live:
         number = wish.number
         boards = len(self._plan.options.ports)
         mine = 1 <= number <= len(self._plan.roster) - boards
-        if wish.do == "kill" and wish.name in ROLES and wish.name not in self._down:
+        killable = set(parts(self._plan.options.link)) - set(self._down)
+        if wish.do == "kill" and wish.name in killable:
             driver.kill(wish.name)
             self._down[wish.name] = time.monotonic() + DOWN_S
             self.audience.event(f"{wish.name} killed; it comes back in {DOWN_S:g} s")
         elif wish.do in ("forge", "watch", "unplug", "plug") and "cloud" in self._down:
             self.audience.event(f"{wish.do}: the cloud is down")
+        elif wish.do == "forge" and BROKER in self._down:
+            self.audience.event("forge: the broker is down")
         elif wish.do == "unplug" and mine and number not in self._unplugged:
             driver.unplug(number)
             self._unplugged.add(number)
@@ -282,8 +292,8 @@ class Live:
 
     def _forge(self, driver: Driver, wish: Command, start: int) -> None:
         before = driver.look("cloud", start)["refused"]
-        driver.forge(attack(wish.name, self._made, wish.number, start))
-        limit = time.monotonic() + 5.0
+        driver.forge(wish.number, attack(wish.name, self._made, wish.number, start))
+        limit = time.monotonic() + FORGE_S
         while (after := driver.look("cloud", start)["refused"]) == before:
             if time.monotonic() > limit:
                 self.audience.event(f"{wish.name} frame sent, and nothing came of it")

@@ -79,7 +79,7 @@ class LiveMemory(MemoryDemo):
         """Put it in again."""
         self._unplugged.discard(number)
 
-    def forge(self, frame: bytes) -> None:
+    def forge(self, number: int, frame: bytes) -> None:
         """A frame from nobody the cloud knows."""
         self.net.carry_out("cloud", self.roles["cloud"].receive("stranger", frame))
 

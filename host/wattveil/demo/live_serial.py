@@ -1,4 +1,4 @@
-"""The drivers of a live demo (`live.Live`) whose roles and meters are processes."""
+"""The driver of a live demo (`live.Live`) whose roles and meters are processes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from wattveil.demo.mqtt import MqttDemo
 from wattveil.demo.serial import SerialDemo
 from wattveil.fleet.replay import write_readings
 
 FORGE_S = 5.0
 
 
-class LiveProcesses(SerialDemo):
+class LiveSerial(SerialDemo):
     """A SerialDemo that goes on in small steps, and whose parts can be made to fail."""
 
     def take(self, readings: Mapping[str, Mapping[int, int | None]]) -> None:
@@ -57,7 +56,7 @@ class LiveProcesses(SerialDemo):
         """Power it again."""
         self.meters[number].start()
 
-    def forge(self, frame: bytes) -> None:
+    def forge(self, number: int, frame: bytes) -> None:
         """A frame from nobody the cloud knows, by its socket."""
         with socket.socket(socket.AF_UNIX) as stranger:
             stranger.settimeout(FORGE_S)
@@ -80,11 +79,3 @@ class LiveProcesses(SerialDemo):
 
     def _cloud_options(self) -> tuple[str, ...]:
         return (*super()._cloud_options(), "--listen", f"unix:{self._sockets}/cloud.sock")
-
-
-class LiveSerial(LiveProcesses):
-    """Over `--link serial`."""
-
-
-class LiveMqtt(LiveProcesses, MqttDemo):
-    """Over `--link mqtt`."""

@@ -13,7 +13,8 @@ from gmpy2 import mpz
 
 from wattveil.demo.plan import Plan
 from wattveil.demo.screen import Quiet
-from wattveil.fleet.provision import Fleet, MeterPackage
+from wattveil.fleet.packages import MeterPackage
+from wattveil.fleet.provision import Fleet
 from wattveil.roles.cloud import Cloud
 from wattveil.roles.common import Load, Role
 from wattveil.roles.effects import Effect
@@ -24,7 +25,6 @@ from wattveil_meter import VERSION, hal, selftest
 from wattveil_meter.kernels.portable import Portable
 from wattveil_meter.meter import Meter
 from wattveil_meter.package import Package
-from wattveil_meter.store import MemoryStorage
 
 
 class VirtualClock:
@@ -82,7 +82,7 @@ class CoreMeter:
         self.meter = Meter(
             Package(package.files["record.bin"], package.files["meter.bin"]),
             package.tables(),
-            MemoryStorage(),
+            package.storage(),
             self.sensor,
             clock,
             os.urandom(64),

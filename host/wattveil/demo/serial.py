@@ -92,10 +92,10 @@ class SerialDemo:
 
     def close(self) -> None:
         """Stop all that was started here."""
+        for role in self.roles.values():  # first: a port's name may soon be somebody else's
+            role.stop()
         for meter in self.meters.values():
             meter.close()
-        for role in self.roles.values():
-            role.stop()
         if self._sockets:
             shutil.rmtree(self._sockets, ignore_errors=True)
 

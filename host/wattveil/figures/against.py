@@ -25,8 +25,8 @@ CHOICES = tuple(
             reading, its frames). The paper does not say whether the reading counts; it is one of
             γ + 1 ciphertexts.""",
             """Cloud: `rows` is encrypting the bits B_ij and serving them, which is what the
-            paper's text calls the cloud's encryption; `uploads` checks what comes in; `sum`
-            multiplies it up. The paper shows one curve.""",
+            paper's text calls the cloud's encryption; `uploads` checks what comes in and
+            multiplies it up; `sum` is what is left of that at the end. The paper shows one curve.""",
             """A meter computes with gmpy2 in the in-memory fleet, as fast as this processor can,
             and as the firmware itself under unix MicroPython, where one meter at a time is timed:
             it does not know m. Times are processor time of one thread; those under MicroPython
@@ -119,7 +119,7 @@ def draw(figure: Any, rows: Sequence[Row], x: str, label: str, small: int, paper
           linestyle=":", marker="+")  # fmt: skip
     curve(cloud, "cloud_rows_ms", "rows: encrypt and serve bits", 0.001, color=GREEN, marker="o")
     curve(cloud, "cloud_uploads_ms", "uploads: check", 0.001, color=PURPLE, marker="v")
-    curve(cloud, "cloud_sum_ms", "sum: multiply up", 0.001, color=RED, marker="^")
+    curve(cloud, "cloud_sum_ms", "sum: what is left at the end", 0.001, color=RED, marker="^")
     cloud.set(title=f"the cloud, all meters, n of {bits} bits", ylabel="s a period (log)")
     if paper:
         at = rows[-1][x]

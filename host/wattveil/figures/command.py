@@ -37,7 +37,7 @@ TEXT = "figures.md"
 def options(parse: argparse.ArgumentParser) -> None:
     """Add the command line's options to a parser."""
     parse.add_argument("--quick", action="store_true",
-                       help="fewer points, and 512-bit keys in the comparison: minutes")  # fmt: skip
+                       help="fewer points, 1024-bit keys, 512 in the comparison: minutes")  # fmt: skip
     parse.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR",
                        help="folder for PNG, SVG, CSV and figures.md; default figures")  # fmt: skip
     parse.add_argument("--what", action="append", choices=FIGURES, default=None,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from wattveil.demo.live import ROLES
 from wattveil.demo.report import iso
 from wattveil.demo.screen import LEVEL
 from wattveil.runners.status import ask
@@ -46,9 +47,8 @@ class Attached:
                 {"cloud": self._cloud, "center": self._center}.get(role, lambda _: None)(status)
             except UNUSABLE:
                 down.add(role)
-        known = self._addresses.keys()
-        roles = [r for r in roles_item(self._refused, down) if r["name"] in known]
-        self._board.put("roles", roles)
+        known = [role for role in ROLES if role in self._addresses]
+        self._board.put("roles", roles_item(known, self._refused, down))
 
     def _record(self, record: dict[str, Any]) -> None:
         epsilon = Fraction(record["epsilon_num"], record["epsilon_den"])

@@ -11,9 +11,11 @@ from typing import Any
 
 from gmpy2 import mpz
 
-from wattveil.fleet.provision import Fleet, MeterKeys
+from wattveil.fleet.packages import SEEDS_BIN, MeterSeeds
+from wattveil.fleet.provision import Fleet
 from wattveil.paillier.ciphertext import from_pair
 from wattveil.paillier.keys import PrivateKey
+from wattveil.roles.seeds import day_of
 from wattveil.roles.suites import suite_of
 
 CLOUD, CENTER, DEALER = "cloud", "center", "dealer"
@@ -103,7 +105,8 @@ class Eyes:
     def __init__(self, fleet: Fleet, key: PrivateKey) -> None:
         self._record, self._key = fleet.record, key
         self._suite = suite_of(fleet.record)
-        self._keys = [MeterKeys.read(fleet.meters[name]) for name in fleet.roster]
+        files = [fleet.meters[name].files[SEEDS_BIN] for name in fleet.roster]
+        self._seeds = [MeterSeeds.read(file) for file in files]  # as they were provisioned
 
     def thief(self, seen: Seen) -> int:
         """With the private key, all of one meter's ciphertexts multiplied and opened: 0 <= x < n."""
@@ -121,15 +124,15 @@ class Eyes:
 
     def all_three(self, seen: Seen) -> int:
         """d + ξ of this one meter, Wh: dealer, cloud and centre close a set of one."""
-        keys = self._keys[seen.meter - 1]
-        return self._open(seen, self._suite.share(self._record, [keys.dealer_seed], seen.start))
+        dealer, _ = self._seeds[seen.meter - 1].at(day_of(seen.start))
+        return self._open(seen, self._suite.share(self._record, [dealer], seen.start))
 
     def _open(self, seen: Seen, share: list[bytes]) -> int:
         record, public = self._record, self._key.public
         pairs = self._suite.combine(record, public, [seen.report], seen.slots, share)
         opened = [from_pair(pair, public) for pair in pairs]
-        seeds = [self._keys[seen.meter - 1].center_seed]
-        return self._suite.total(record, self._key, opened, seeds, seen.start)
+        _, center = self._seeds[seen.meter - 1].at(day_of(seen.start))
+        return self._suite.total(record, self._key, opened, [center], seen.start)
 
     def share_of_n(self, value: int) -> float:
         """Where a number modulo n lies between 0 and 1."""

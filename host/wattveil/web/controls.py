@@ -12,7 +12,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 from wattveil.demo.forging import KINDS
-from wattveil.demo.live import PERIODS, ROLES, Command
+from wattveil.demo.live import PERIODS, Command, parts
 from wattveil.demo.plan import DemoOptions, make_plan
 from wattveil.privacy.ledger import Limits
 
@@ -28,6 +28,7 @@ class Controls:
 
     def __init__(self, post: Post, options: DemoOptions, token: str) -> None:
         self._post, self._options, self._token = post, options, token.encode()
+        self.parts = parts(options.link)
 
     def check_token(self, request: Request) -> None:
         """403 unless the request has the token, compared in constant time."""
@@ -56,11 +57,11 @@ class Controls:
         return f"a new fleet of {meters} is being made"
 
     def fault(self, do: str, form: Mapping[str, str]) -> str:
-        """Unplug or plug a meter, watch it, forge a frame, kill a role; ValueError."""
+        """Unplug or plug a meter, watch it, forge a frame, kill a part; ValueError."""
         if do == "kill":
             role = form.get("role", "")
-            if role not in ROLES:
-                raise ValueError(f"role: one of {', '.join(ROLES)}")
+            if role not in self.parts:
+                raise ValueError(f"role: one of {', '.join(self.parts)}")
             self._post(Command("kill", name=role))
             return f"asked: kill the {role}"
         number = _whole(form, "meter", 1, 10**6)

@@ -39,7 +39,7 @@ HEADERS = {
 }
 LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
 STREAMS = 64  # browsers at once
-START_S = 10.0
+START_S = 60.0  # of a busy machine
 
 
 def is_loopback(host: str) -> bool:
@@ -93,7 +93,7 @@ def create_app(
 
     @app.get("/", response_class=HTMLResponse)
     async def index() -> str:
-        return page.render(fleet=board.get("fleet") or {}, controls=controls is not None)
+        return page.render(parts=controls.parts if controls else ())
 
     @app.get("/events")
     async def events(request: Request) -> StreamingResponse:

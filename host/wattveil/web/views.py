@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from wattveil.demo.live import ROLES, State
+from wattveil.demo.live import State, parts
 from wattveil.demo.plan import Plan
 from wattveil.demo.report import iso
 from wattveil.demo.screen import LEVEL
@@ -151,7 +151,7 @@ class Show:
             "phase": state.phase, "period": state.period, "start": iso(state.start),
             "end": iso(end), "done": done, "total": size,
         })  # fmt: skip
-        self.board.put("roles", roles_item(state.refused, state.down))
+        self.board.put("roles", roles_item(parts(plan.options.link), state.refused, state.down))
 
     def period(self, row: dict[str, Any], center: dict[str, Any], watched: Any) -> None:
         size, total = row["reported"], row["released_wh"]
@@ -223,12 +223,12 @@ def _ends(digits: str) -> str:
 
 
 def roles_item(
-    refused: Mapping[str, Mapping[str, int]], down: set[str] | frozenset[str] = frozenset()
+    names: Sequence[str], refused: Mapping[str, Mapping[str, int]], down: set[str]
 ) -> list[dict[str, Any]]:
-    """The roles: up or down, and what they refused, by reason."""
+    """The roles (and a broker): up or down, and what they refused, by reason."""
     return [
         {"name": role, "up": role not in down, "refused": dict(refused.get(role, {}))}
-        for role in ROLES
+        for role in names
     ]
 
 

@@ -46,7 +46,7 @@ def _open_one(fleet: World, given: Given, k: int, u: int, start: int) -> int:
     opened = key.decrypt(bench.product(slots)) + key.decrypt(
         report * invert(h, bench.n2) % bench.n2
     )
-    v = masks.mask_v(fleet.record, fleet.seeds(1)[1], start)
+    v = masks.mask_v(fleet.record, fleet.seeds(1, start)[1], start)
     return bench.signed(opened - u - v - fleet.record.offset)
 
 
@@ -92,7 +92,7 @@ def _opening(
     bench, record = fleet.bench, fleet.record
     c1 = c2 = mpz(1)
     for number, (slots, report) in given:
-        seed = fleet.seeds(number)[0]
+        seed = fleet.seeds(number, start)[0]
         k = 0 if record.suite == "compact" else masks.mask_k(record, seed, start)
         u = masks.mask_u(record, seed, start)
         c1 = c1 * bench.product(slots) % bench.n2

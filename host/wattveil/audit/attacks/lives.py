@@ -17,10 +17,10 @@ from wattveil.audit.attacks.score import Score
 from wattveil.audit.bench import Bench, drbg
 from wattveil.audit.world import World, starts, world
 from wattveil.demo.memory import VirtualClock
+from wattveil.fleet.packages import MeterKeys
 from wattveil_meter import masks, wire
 from wattveil_meter.meter import Meter
 from wattveil_meter.package import Package
-from wattveil_meter.store import MemoryStorage
 
 POLLS = 20_000  # more than any period takes
 
@@ -32,7 +32,7 @@ class Line:
         self.now = self._start = now  # of the period that is attacked
         self.slots: dict[int, mpz] = {}
         self.report: mpz | None = None
-        self._fleet, self._keys = fleet, fleet.keys[0]
+        self._fleet, self._keys = fleet, MeterKeys.read(fleet.packages[0].files)
         self._pairs = [fleet.pair(c) for c in rows]
         record = fleet.record
         args = (record.fleet, wire.CLOUD, 1, False, record.fingerprint, 1)
@@ -134,7 +134,7 @@ def two_row_sets(suite: str, tries: int) -> Score:
     with world(suite) as fleet:
         bench = fleet.bench
         for i, start in enumerate(starts(fleet.record, tries)):
-            storage, stuck = MemoryStorage(), drbg(("stuck", i)).bytes(64)
+            storage, stuck = fleet.packages[0].storage(), drbg(("stuck", i)).bytes(64)
             row, sent = bench.one_hot(("row", i)), []
             shares: list[int] = []
             for life in range(lifetimes):
@@ -167,7 +167,7 @@ def two_readings(suite: str, tries: int) -> Score:
     with world(suite) as fleet:
         bench = fleet.bench
         for i, start in enumerate(starts(fleet.record, tries)):
-            storage, plain, products = MemoryStorage(), [], []
+            storage, plain, products = fleet.packages[0].storage(), [], []
             for life in range(2):
                 reading = source.below(1001)
                 row = bench.one_hot(("row", i, life), hot=1)

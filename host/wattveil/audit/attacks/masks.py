@@ -54,16 +54,16 @@ def open_one_meter(suite: str, tries: int) -> Score:
     return Score.of(outcomes)
 
 
-def two_records(suite: str, tries: int) -> Score:
+def two_records(suite: str, tries: int, **other: int) -> Score:
     """Cloud + centre, and a meter that reports one half hour under two records: the difference of the
-    readings, if masks do not depend on all of the record."""
+    readings, if masks do not depend on all of the record. other: what differs in the second one."""
     outcomes, source = [], drbg("two records")
-    benches = Bench(suite=suite), Bench(suite=suite, roster_epoch=4)
+    benches = Bench(suite=suite), Bench(suite=suite, **(other or {"roster_epoch": 4}))
     for i in range(tries):
         opened, readings = [], [source.below(1001), source.below(1001)]
         start = START + i * benches[0].record.period_s
         for bench, reading in zip(benches, readings, strict=True):
-            play = bench.meter(("twice", i), Shares([6, 0, 0]), start)
+            play = bench.meter(("twice", i), Shares([6, 0, 0, 0]), start)
             slots = play.answer(bench.one_hot(("row", i)))
             opened.append(cloud_and_center(bench, slots, play.report(reading), start))
         difference = benches[0].signed(opened[0] - opened[1])

@@ -18,7 +18,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from wattveil.audit import stats
-from wattveil.audit.bench import drbg
+from wattveil.audit.bench import dice, drbg
 from wattveil.audit.finding import Check, Finding, Study, verdict
 from wattveil.audit.svg import Bar, ranges
 from wattveil.importers.csv_file import read_csv
@@ -180,7 +180,7 @@ def _judge(
     tries: int,
     sizes: Sequence[int],
 ) -> list[Finding]:
-    rng = random.Random(name)
+    rng = dice(name)
     trials = [draw(rng.choice(homes.targets), rng) for _ in range(2 * tries)]
     bound = sum(stats.advantage(EPSILON * t.apart / DELTA) for t in trials) / len(trials)
 

@@ -63,4 +63,5 @@ CHECK = Check(
     "lines say what is broken about it; they hold when the attack works.",
     run,
     (),
+    keyed=True,
 )

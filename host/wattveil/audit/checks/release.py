@@ -12,15 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gmpy2 import mpz
-
-from wattveil.audit.bench import SUITE_NAMES, P, Q
+from wattveil.audit.bench import SUITE_NAMES, audit_key
 from wattveil.audit.finding import Check, Finding, Study, verdict
 from wattveil.demo.memory import MemoryDemo, memory_demo
 from wattveil.demo.plan import DemoOptions, Plan, make_plan
 from wattveil.demo.screen import Quiet
 from wattveil.fleet.provision import provision
-from wattveil.paillier.keys import PrivateKey
 
 METERS, DELTA = 6, 300  # Wh: so little that many readings are clamped
 
@@ -39,11 +36,12 @@ class _Spy:
 
 def released(suite: str, periods: int) -> list[tuple[int | None, int, int]]:
     """By period: the total, the clamped readings, the noise that the cloud's slots choose; Wh."""
+    key = audit_key()
     options = DemoOptions(
-        meters=METERS, periods=periods + 1, suite=suite, gamma=3, bits=512, delta=DELTA,
+        meters=METERS, periods=periods + 1, suite=suite, gamma=3, bits=key.public.bits, delta=DELTA,
         quorum="0.7", link="memory", insecure_test_key=True,
     )  # fmt: skip
-    plan, key = make_plan(options), PrivateKey(mpz(P), mpz(Q))
+    plan = make_plan(options)
     with tempfile.TemporaryDirectory(prefix="wattveil-audit-") as folder:
         day = plan.starts[0] // 86_400
         fleet = provision(
@@ -96,4 +94,5 @@ CHECK = Check(
     "Through frames, stores and roles: the noise in a total is the noise that was drawn.",
     run,
     ("no-noise",),
+    keyed=True,
 )

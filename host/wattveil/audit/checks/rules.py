@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from wattveil.audit import stats
-from wattveil.audit.attacks import closing, lives, masks, rows, smooth, symbols
+from wattveil.audit.attacks import closing, lives, masks, rows, smooth, stolen, symbols
 from wattveil.audit.attacks.score import Score
 from wattveil.audit.bench import SUITE_NAMES
 from wattveil.audit.finding import Check, Finding, Study, verdict
@@ -88,6 +88,10 @@ RULES = (
          closing.center_for_one, 3, 30),
     Rule("record", "the difference of two readings from one half hour under two records",
          "cloud + centre", "masks-without-record", masks.two_records, 4, 50),
+    Rule("ratchet", "d + ξ of one meter of yesterday", "cloud + centre with a stolen board", "no-ratchet",
+         stolen.stolen_board, 2, 20),
+    Rule("ratchet-dealer", "d + ξ of one meter of three days ago",
+         "cloud + centre with the dealer's folder", "no-ratchet", stolen.stolen_dealer, 2, 10),
 )  # fmt: skip
 
 
@@ -103,4 +107,5 @@ CHECK = Check(
     "it must fail, and against the product without the rule, where it must succeed, or it proves nothing.",
     run,
     tuple(dict.fromkeys(rule.weakness for rule in RULES)),
+    keyed=True,
 )

@@ -3,10 +3,11 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   const whole = Charts.whole;
+  const wh = (value) => `${whole(value)}\u00a0Wh`;
   const ROWS = 12; // meter rows written per frame: 50 rows at once would hold up a slow machine
   const KINDS = { real: "●", emulated: "◐", simulated: "○", unknown: "?" };
   const STATES = { reported: "✔", prepared: "▣", preparing: "…", absent: "–", unplugged: "✖", registered: "✔" };
-  const NAMES = ["Meter", "Kind", "State", "Last report, UTC", "Kernel", "Prepare, s", "Link", "Refusals"];
+  const NAMES = ["Meter", "Kind", "State", "Last report", "Kernel", "Prepare, s", "Link", "Refusals"];
 
   // --- the token: from the link's fragment, which no server sees --------------------------------
   const found = /[#&]token=([\w-]+)/.exec(location.hash);
@@ -132,8 +133,8 @@
     const when = `${last.start.slice(11, 16)} UTC, ${last.reported} meters: `;
     text($("total-text"), when + (last.released_wh === null
       ? `no total, ${last.refused ?? "not opened yet"}`
-      : `${whole(last.released_wh)} Wh ± ${whole(last.band_wh)} Wh`
-        + (last.true_wh === null ? "" : ` (true: ${whole(last.true_wh)} Wh)`)));
+      : `${wh(last.released_wh)} ± ${wh(last.band_wh)}`
+        + (last.true_wh === null ? "" : ` (true: ${wh(last.true_wh)})`)));
     table.replaceChildren(...list.slice(-12).reverse().map((p) => {
       const tr = document.createElement("tr");
       const cells = [p.start.slice(0, 16).replace("T", " "), p.reported,
@@ -154,7 +155,7 @@
     if (!n) { noises.draw(null); text($("noise-text"), "One value a period."); return; }
     noises.draw([n.edges.slice(0, -1).map((edge, i) => (edge + n.edges[i + 1]) / 2), n.counts, n.expected]);
     const all = n.counts.reduce((a, b) => a + b, 0);
-    text($("noise-text"), `${all} values, one a period; scale Δ/ε = ${whole(n.scale_wh)} Wh.`);
+    text($("noise-text"), `${all} values, one a period; scale Δ/ε = ${wh(n.scale_wh)}.`);
   };
 
   // --- all else ---------------------------------------------------------------------------------
@@ -179,7 +180,7 @@
       if (!f) return;
       document.body.classList.toggle("attached", f.mode === "attached");
       text($("about"), `${f.meters} meters, a total needs ${f.quorum}; suite ${f.suite}, γ ${f.gamma}, ${f.bits}-bit key, `
-        + `${f.noise} noise, ε ${f.epsilon} a period of ${f.period_s / 60} min, Δ ${whole(f.delta)} Wh`
+        + `${f.noise} noise, ε ${f.epsilon} a period of ${f.period_s / 60} min, Δ ${wh(f.delta)}`
         + (f.mode === "demo" ? `; ${f.link} link, demo time` : ""));
       text($("level"), `${Math.round(100 * f.level)} %`);
       if ($("settings") && f.fleet !== shownFleet) {
@@ -202,9 +203,9 @@
       say("e-cloud", `${c.cipher} (${c.bytes} bytes${c.slots ? `, and ${c.slots} slots like it` : ""})`);
       const total = items.get(`p:${c.start}`)?.released_wh;
       say("e-center", total === undefined || total === null ? "nothing of this meter"
-        : `nothing of this meter; of all: ${whole(total)} Wh`);
+        : `nothing of this meter; of all: ${wh(total)}`);
       say("e-thief", c.thief);
-      say("e-true", c.reading_wh === null ? "no reading" : `${whole(c.reading_wh)} Wh`);
+      say("e-true", c.reading_wh === null ? "no reading" : wh(c.reading_wh));
       const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
       for (const place of c.places) {
         const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
@@ -220,9 +221,9 @@
         div.id = `role-${role.name}`;
         div.className = role.up ? "" : "down";
         const name = document.createElement("strong");
-        name.textContent = { cloud: "cloud", center: "centre", dealer: "dealer" }[role.name];
+        name.textContent = role.name === "center" ? "centre" : role.name;
         const refused = Object.entries(role.refused).map(([reason, n]) => `${reason} ${n}`).join(", ");
-        div.append(name, ` ${role.up ? "✔ up" : "✖ down"}; refused: ${refused || "nothing"}`);
+        div.append(name, ` ${role.up ? "✔ up" : "✖ down"}`, role.name === "broker" ? "" : `; refused: ${refused || "nothing"}`);
         return div;
       }));
     },
@@ -242,7 +243,7 @@
     source.addEventListener("some", (event) => take(JSON.parse(event.data), false));
     source.addEventListener("open", () => text($("link"), "✔ live"));
     source.addEventListener("error", () => {
-      text($("link"), "✖ not connected, trying again");
+      text($("link"), "✖ not connected");
       if (source.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
     });
   };

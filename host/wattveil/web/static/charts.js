@@ -2,7 +2,7 @@
 "use strict";
 const Charts = (() => {
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const whole = (value) => Math.round(value).toLocaleString("en");
+  const whole = (value) => Math.round(value).toLocaleString("en").replace("-", "\u2212");
   const kilo = (u, values) => values.map((v) => v.toLocaleString("en"));
   const axis = (extra) => ({
     stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 },
