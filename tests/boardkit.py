@@ -25,7 +25,7 @@ from wattveil_meter.wire import CLOUD, HELLO, Channel, Refused
 RAWREPL = Path(__file__).parent.parent / "hil_tests" / "rawrepl.py"
 KEY = generate(256, insecure_test_key=True)
 SETTINGS = FleetSettings(delta=100, gamma=2)
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 @contextlib.contextmanager

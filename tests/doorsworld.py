@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vaultkit import CANARY_WH
 from wattveil.privacy import people
 from wattveil.privacy.accountant import Accountant
 from wattveil.privacy.query.ask import parse_time, stamp
@@ -30,6 +31,7 @@ class Folder:
         self.state = State.create(root / "gateway")
         self.vault = Vault.create(self.state)
         self.wh = np.random.default_rng(7).integers(50, 900, (HOMES, INTERVALS))
+        self.wh[7, 40:42] = CANARY_WH  # home 7's, whom nobody here may see
         readings, table = root / "readings.csv", root / "meters.csv"
         rows = ["meter_id,timestamp,wh"]
         for home in range(HOMES):
@@ -37,7 +39,7 @@ class Folder:
                 f"{meter(home)},{stamp(T0 + 1800 * i)},{self.wh[home, i]}"
                 for i in range(INTERVALS)
             ]
-        rows.append(f"{meter(0)},not-a-time-{CANARY},12")  # a reject
+        rows.append(f"{meter(0)},not-a-time-{CANARY},{CANARY_WH}")  # a reject
         readings.write_text("\n".join(rows) + "\n")
         table.write_text(
             "meter_id,tariff,region,type,customer\n"

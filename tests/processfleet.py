@@ -20,17 +20,13 @@ from typing import Any
 
 from plainmeter import START, PlainMeter
 from plainworld import World
+from wattveil.fleet.broker import free_port
 from wattveil.operate.tls import issue
 from wattveil.runners.sockets import parse_address
 from wattveil_meter.wire import Deframer, stuff
 
-PATIENCE_S = 20.0  # of the test, on a busy machine
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+PATIENCE_S = 90.0  # of the test, on a busy machine
+AGAIN_S = 1.0  # a meter that got no answer asks again
 
 
 class Process:
@@ -66,6 +62,7 @@ class Line:
         meter.patient = True  # the roles come up, and back, in any order
         self.fd, self.path = -1, ""
         self.asked = 0.0
+        self.again = AGAIN_S
         self.waiting = False
         self.buffer = b""
         self.deframer = Deframer()
@@ -80,7 +77,9 @@ class Line:
     def pump(self) -> bool:
         """Ask, listen; False once there is nothing more to ask."""
         now = time.monotonic()
-        if not self.waiting or now - self.asked > 1.0:  # no answer: the same again
+        if not self.waiting or now - self.asked > self.again:  # no answer: the same again
+            # later each time: roles that are slow must not be asked faster than they answer
+            self.again = min(2 * self.again, 8 * AGAIN_S) if self.waiting else AGAIN_S
             self.meter.unanswered = 0
             frame = self.meter.poll()
             if frame is None:
@@ -145,7 +144,7 @@ def dial(address: str) -> socket.socket:
     kind, where = parse_address(address)
     family = socket.AF_UNIX if kind == "unix" else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.settimeout(5)
+    sock.settimeout(PATIENCE_S)
     try:
         sock.connect(where)
     except OSError:

@@ -1,11 +1,13 @@
 """The host's benchmark on small keys: every answer opened, records as promised, wrong ones told."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from gmpy2 import mpz
 
+from undisturbed import undisturbed
 from wattveil import cli
 from wattveil.bench.host import RUNS, run_host
 from wattveil.bench.host import decrypt as decrypt_module
@@ -49,14 +51,25 @@ def test_rows_have_all_levels_and_plain_encryption_beside(made: list[HostRecord]
     plain = [one for one in rows if (one["baseline"] or "").startswith("g^b r^n")]
     assert [one["level"] for one in plain] == ["short", "half", "full"]
     assert len({one["baseline_value"] for one in plain}) == 1
-    assert all((one["ratio"] or 0) > 1 for one in plain)
+
+    def faster() -> bool:
+        again = run_host(replace(SMALL, what=("rows",)), quiet)
+        beside = [one for one in again if (one["baseline"] or "").startswith("g^b r^n")]
+        return all((one["ratio"] or 0) > 1 for one in beside)
+
+    assert undisturbed(faster)
 
 
 def test_a_period_is_taken_from_the_pool(made: list[HostRecord]) -> None:
     period = stages(made, "period")
-    payloads, frames = period["pool to payloads"], period["pool to sealed frames"]
+    payloads = period["pool to payloads"]
     assert (payloads["gamma"], payloads["meters"]) == (4, 6)
-    assert payloads["value"] < frames["value"]
+
+    def sealing_takes_time() -> bool:
+        again = stages(run_host(replace(SMALL, what=("period",)), quiet), "period")
+        return again["pool to payloads"]["value"] < again["pool to sealed frames"]["value"]
+
+    assert undisturbed(sealing_takes_time)
     assert not any("paper" in (one["baseline"] or "") for one in period.values())  # another size
 
 

@@ -34,7 +34,7 @@ def test_core_on_micropython(module: str, runtime: str, heap: str) -> None:
         env={**os.environ, "MICROPYPATH": f"{CORE}:{FIRMWARE}"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
         check=False,
     )
     assert done.stdout.splitlines()[-1:] == [f"{count_tests(module)} passed, 0 failed"], (

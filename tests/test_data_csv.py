@@ -161,9 +161,9 @@ def test_own_sample_survives_the_round_trip(folder: Path) -> None:
 def test_real_file() -> None:
     if not REAL.is_file():
         pytest.skip(f"{REAL} is not here")
-    began = time.monotonic()
+    began = time.process_time()
     data = read_csv(REAL, meters=600, periods=48)
-    assert time.monotonic() - began < 20  # about 1 s on an idle machine
+    assert time.process_time() - began < 20  # about 1 s
     assert (len(data.meters), data.period_s, len(data.starts)) == (600, HALF, 48)
     assert data.meters[0] == "MAC000003"
     assert data.starts[0] == T0

@@ -6,6 +6,7 @@ Where a total must be exact, epsilon is so large that every noise share rounds t
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from wattveil.cli import main
 from wattveil.demo.plan import DemoOptions, make_plan
 from wattveil.demo.run import run_demo
+from wattveil.privacy.ledger import Limits
+from wattveil.roles.folders import load_limits
 
 NO_NOISE = ["--epsilon", "1000000"]
 FAST = ["--link", "memory", "--bits", "512", "--insecure-test-key", "--gamma", "2"]
@@ -269,7 +272,11 @@ def test_keygen_and_inspect_show_no_secret(
     out = tmp_path / "fleet"
     argv = ["keygen", "--bits", "512", "--insecure-test-key", "--meters", "3", "--out", str(out)]
     argv += ["--suite", suite]
+    assert main([*argv, "--epsilon-per-day", "0.5"]) == 2  # less than a period's: nothing is made
+    assert not out.exists()
+    argv += ["--epsilon-per-day", "47.5", "--epsilon-lifetime", "17520"]
     assert main(argv) == 0
+    assert load_limits(out / "center" / "limits.json") == Limits(Fraction(95, 2), Fraction(17520))
     assert main(argv) == 2  # never over an existing fleet
     for path in (out, out / "meters" / "meter-0001", out / "center" / "key.json"):
         assert main(["inspect", str(path)]) == 0

@@ -26,7 +26,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 SYNOPSIS = re.compile(r"[\[\]…|]|\.\.\.")  # what is no command line, but says how one is made
 # Labels of hashes, MACs and files in PROTOCOL.md, all of which begin so.
-NAMES = "closing group link meter prf reading register registered time".split()
+NAMES = "closing group link meter next prf reading register registered time".split()
 LABELS = {f"wattveil {name}" for name in (*NAMES, "meter 1", "record 1", "vectors 1")}
 STATE = "--state-dir"  # pages on one role say it once and leave it out of their examples
 REST = re.compile(r"\s(?:[|>&;]|->)| {2,}(?![ -])")  # a pipe, or words in a second column
@@ -59,7 +59,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return folder

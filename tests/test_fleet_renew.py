@@ -14,16 +14,8 @@ from gmpy2 import mpz
 from wattveil.cli import main
 from wattveil.demo.memory import VirtualClock
 from wattveil.fleet import renew as module
-from wattveil.fleet.provision import (
-    BEGUN,
-    ROLES,
-    MeterKeys,
-    check_registered,
-    load_fleet,
-    load_package,
-    provision,
-    rekey,
-)
+from wattveil.fleet.packages import BEGUN, LIVING, SEEDS_BIN, MeterKeys, MeterSeeds, load_package
+from wattveil.fleet.provision import ROLES, check_registered, load_fleet, provision, rekey
 from wattveil.fleet.renew import renew
 from wattveil.fleet.settings import FleetSettings
 from wattveil.fleet.tables import table_set
@@ -44,6 +36,7 @@ OTHER = generate(256, insecure_test_key=True)
 IDS = ["b", "d", "f"]
 SETTINGS = FleetSettings(delta=1000, epsilon="2000", quorum="0.6", gamma=2, period_s=900)
 START = 1_699_999_200
+DAY = START // 86_400
 PERIOD = 900
 
 
@@ -114,7 +107,7 @@ def boot(folder: Path) -> int:
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    provision(tmp_path / "old", KEY, IDS, SETTINGS)
+    provision(tmp_path / "old", KEY, IDS, SETTINGS, day=DAY)
     return tmp_path / "old"
 
 
@@ -127,7 +120,7 @@ def test_a_fleet_goes_on_after_a_meter_joined_and_one_left(old, tmp_path, key):
     world.close()
 
     new = tmp_path / "new"
-    done = renew(old, new, roster=["d", "f", "a"], key=key)
+    done = renew(old, new, roster=["d", "f", "a"], key=key, day=DAY)
     assert (done.stayed, done.joined, done.left) == (("d", "f"), ("a",), ("b",))
     assert done.stores == ROLES
     record = done.fleet.record
@@ -158,17 +151,17 @@ def test_a_fleet_goes_on_after_a_meter_joined_and_one_left(old, tmp_path, key):
 
 
 def test_what_stays_and_what_is_new(old, tmp_path):
-    keys = {n: MeterKeys.read(load_package(old / "meters" / n)) for n in IDS}
+    keys = {n: MeterKeys.read(load_package(old / "meters" / n).files) for n in IDS}
     links = {role: json.loads((old / role / "links.json").read_text()) for role in ROLES}
     new = tmp_path / "new"
     done = renew(old, new, roster=["a", "d", "f"])
     for name in ("d", "f"):
         package = load_package(new / "meters" / name)
-        held = MeterKeys.read(package)
+        held = MeterKeys.read(package.files)
         assert vars(held) == vars(keys[name])
         assert check_registered(new, package) == ROLES
         assert package.number == done.fleet.roster.index(name) + 1
-    joined = MeterKeys.read(load_package(new / "meters" / "a"))
+    joined = MeterKeys.read(load_package(new / "meters" / "a").files)
     assert joined.link not in {k.link for k in keys.values()}
     for role in ROLES:
         fresh = json.loads((new / role / "links.json").read_text())
@@ -182,16 +175,16 @@ def test_what_stays_and_what_is_new(old, tmp_path):
 
 
 def test_counters_are_in_one_place(old, tmp_path):
-    for name in BEGUN:  # d has been provisioned on a board: its counters are there
+    for name in LIVING:  # d has been provisioned on a board: its counters and seeds are there
         (old / "meters" / "d" / name).unlink()
     (old / "meters" / "f" / "boot.bin").write_bytes(b"of f")
     new = tmp_path / "new"
     renew(old, new, roster=["d", "f", "g"])
-    assert not any((new / "meters" / "d" / name).exists() for name in BEGUN)
+    assert not any((new / "meters" / "d" / name).exists() for name in LIVING)
     assert (new / "meters" / "f" / "boot.bin").read_bytes() == b"of f"
     assert (new / "meters" / "g" / "boot.bin").read_bytes() == BEGUN["boot.bin"]
     for name in ("d", "f"):
-        assert not any((old / "meters" / name / file).exists() for file in BEGUN)
+        assert not any((old / "meters" / name / file).exists() for file in LIVING)
     for role in ROLES:  # the old folders start no role any more
         assert not (old / role / "links.json").exists()
 
@@ -262,19 +255,22 @@ def test_what_cannot_be_is_refused(old, tmp_path, arguments, message):
 
 
 def test_new_keys_for_one_meter(old):
-    before = MeterKeys.read(load_package(old / "meters" / "d"))
-    others = {n: MeterKeys.read(load_package(old / "meters" / n)) for n in ("b", "f")}
-    for name in BEGUN:
+    before = MeterKeys.read(load_package(old / "meters" / "d").files)
+    others = {n: MeterKeys.read(load_package(old / "meters" / n).files) for n in ("b", "f")}
+    before_seeds = MeterSeeds.read((old / "meters" / "d" / SEEDS_BIN).read_bytes())
+    for name in LIVING:
         (old / "meters" / "d" / name).unlink()
     rekey(old, "d")
     package = load_package(old / "meters" / "d")
-    after = MeterKeys.read(package)
-    secrets = ("link", "registration", "dealer_seed", "center_seed", "drbg")
+    after = MeterKeys.read(package.files)
+    secrets = ("link", "registration", "drbg")
     assert not {getattr(before, n) for n in secrets} & {getattr(after, n) for n in secrets}
+    seeds = MeterSeeds.read((old / "meters" / "d" / SEEDS_BIN).read_bytes())
+    assert len({seeds.dealer.secret, seeds.center.secret, *before_seeds.at(DAY)}) == 4
     assert check_registered(old, package) == ROLES
     assert all((old / "meters" / "d" / n).read_bytes() == data for n, data in BEGUN.items())
     for name, keys in others.items():
-        assert vars(MeterKeys.read(load_package(old / "meters" / name))) == vars(keys)
+        assert vars(MeterKeys.read(load_package(old / "meters" / name).files)) == vars(keys)
     assert stat.S_IMODE((old / "cloud" / "meters.json").stat().st_mode) == 0o600
     (old / "dealer" / "meters.json").unlink()
     with pytest.raises(ValueError, match="change what is not here"):

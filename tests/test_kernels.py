@@ -243,7 +243,7 @@ def on_arm(arm: list[str], program: str, *arguments: str, path: str = "") -> str
         env={**os.environ, "MICROPYPATH": folders},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     return done.stdout + done.stderr

@@ -30,8 +30,10 @@ def secrets(root: Path) -> dict[str, bytes]:
     for role in ("center", "cloud", "dealer"):
         links = json.loads((root / role / "links.json").read_text())
         found |= {f"{role} {name}": bytes.fromhex(key) for name, key in links.items()}
-        meters = json.loads((root / role / "meters.json").read_text())
-        for meter, entry in meters.items():
+        tables = [json.loads((root / role / "meters.json").read_text())]
+        if (root / role / "seeds.json").exists():  # the roles that have seeds have started
+            tables.append(json.loads((root / role / "seeds.json").read_text()))
+        for meter, entry in (item for table in tables for item in table.items()):
             for name, value in entry.items():
                 if isinstance(value, str):
                     found[f"{role} {meter} {name}"] = bytes.fromhex(value)

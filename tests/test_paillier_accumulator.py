@@ -12,9 +12,11 @@ from gmpy2 import mpz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wattveil.cli import main
+from wattveil.fleet.certificates import Authority
 from wattveil.paillier.accumulator import Accumulator, Partial, multiply
 from wattveil.paillier.ciphertext import to_pair
-from wattveil.paillier.engines import NoEngine, open_executor
+from wattveil.paillier.engines import NoEngine, open_executor, security
 from wattveil.paillier.group import group_nonresidue
 from wattveil.paillier.keys import NotACiphertext, generate
 from wattveil.paillier.rows import RowFactory
@@ -134,6 +136,33 @@ def test_a_local_dask_cluster(stored: tuple[Span, list[mpz]]) -> None:
         span = stored[0]
         with pytest.raises(Damaged):
             multiply(executor, PUBLIC, [Span(span.path, COUNT, 1)])
+
+
+def test_a_dask_cluster_over_tls(stored: tuple[Span, list[mpz]], tmp_path: Path) -> None:
+    """Only with a certificate of the cluster's authority; a meter's, of the fleet's, is not one."""
+    distributed = pytest.importorskip("distributed")
+    assert main(["tls", "cluster", "--out", str(tmp_path), "scheduler", "client"]) == 0
+    assert main(["tls", "cluster", "--out", str(tmp_path), "../x"]) == 2
+    meter, issued = tmp_path / "meter", Authority.create(bytes(8)).device("meter-01")
+    meter.mkdir()
+    for name, data in (("node.pem", issued.certificate), ("node.key", issued.key)):
+        (meter / name).write_bytes(data)
+    (meter / "ca.pem").write_bytes((tmp_path / "client" / "ca.pem").read_bytes())
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None,
+        protocol="tls://", host="127.0.0.1", security=security(tmp_path / "scheduler"),
+    ) as cluster:  # fmt: skip
+        where = cluster.scheduler_address
+        with open_executor(where, tmp_path / "client") as executor:
+            check(executor, stored)
+        quick = {"distributed.comm.timeouts.connect": "2s"}  # it asks again and again
+        with pytest.importorskip("dask").config.set(quick):
+            for stranger, address in ((meter, where), (None, where.replace("tls:", "tcp:"))):
+                with (
+                    pytest.raises(OSError, match=r"SSL|connect|closed"),
+                    open_executor(address, stranger),
+                ):
+                    pass
 
 
 class Counting(Executor):

@@ -69,6 +69,10 @@ def test_a_full_pool_rests_and_an_empty_one_makes_rows_itself() -> None:
         assert all(map(opens, rows))
         assert len({pair for row in rows for pair in pairs(row.data)}) == 500 * GAMMA
         until(lambda: len(small) == 5)
+        counts = small.counts()
+        assert counts["ready"] == counts["capacity"] == 5
+        assert counts["taken"] + counts["inline"] == 500
+        assert counts["made"] == counts["taken"] + 5
     assert len(small) == 0 and small.processes == []
     assert opens(small.take())  # closed: inline
     small.close()

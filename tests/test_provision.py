@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wattveil.fleet import provision as module
-from wattveil.fleet.provision import Fleet, load_fleet, load_package, provision
+from wattveil.fleet.packages import LIVING, SEEDS_BIN, MeterKeys, MeterSeeds, load_package
+from wattveil.fleet.provision import Fleet, load_fleet, provision
 from wattveil.fleet.replay import write_readings
 from wattveil.fleet.settings import SETS_KIB, FleetSettings, exact, quorum_count, share_of
 from wattveil.fleet.tables import fleet_tables
@@ -24,7 +25,6 @@ from wattveil.paillier.tables import parse
 from wattveil_meter.fields import pack
 from wattveil_meter.package import Package
 from wattveil_meter.record import Record
-from wattveil_meter.store import FRESH
 from wattveil_meter.wire import CLOUD, HELLO, Channel
 
 KEY = generate(256, insecure_test_key=True)
@@ -114,16 +114,17 @@ def test_each_pair_shares_its_keys_and_nobody_else_does(fleet):
             (fleet.meter_folder(name) / "meter.bin").read_bytes(),
         )
         assert (package.id, package.number) == (name.encode(), number)
-        assert package.dealer_seed[0] == package.center_seed[0] == 20_000
+        seeds = MeterSeeds.read((fleet.meter_folder(name) / SEEDS_BIN).read_bytes())
+        dealer, center = seeds.at(20_000)
         assert meters["cloud"][name] == {"link_key": package.link_key.hex()}
-        assert meters["dealer"][name] == {"day": 20_000, "seed": package.dealer_seed[1].hex()}
+        assert meters["dealer"][name] == {"day": 20_000, "seed": dealer.hex()}
         assert meters["center"][name] == {
             "registration_key": package.registration_key.hex(),
             "day": 20_000,
-            "seed": package.center_seed[1].hex(),
+            "seed": center.hex(),
         }
         seen += [package.link_key, package.registration_key, package.drbg_secret]
-        seen += [package.dealer_seed[1], package.center_seed[1]]
+        seen += [dealer, center]
     assert len(set(seen)) == 5 * len(ROSTER)
     everything = {p: p.read_bytes() for p in fleet.root.rglob("*") if p.is_file()}
     holders = [p for p, data in everything.items() if f"{KEY.p:x}".encode() in data]
@@ -141,9 +142,9 @@ def test_what_is_written_works_on_the_wire(fleet):
 
 
 def kept(fleet: Fleet, name: str) -> dict[str, bytes]:
-    """A meter's files without its counters: what another device must not start from."""
+    """A meter's files without its counters and seeds: what another device must not start from."""
     files = fleet.meters[name].files
-    return {file: data for file, data in files.items() if file not in FRESH}
+    return {file: data for file, data in files.items() if file not in LIVING}
 
 
 def test_permissions_and_links(fleet):
@@ -158,7 +159,7 @@ def test_permissions_and_links(fleet):
             inodes.add(path.stat().st_ino)
     assert len(inodes) == 2  # one h.tab and one s.tab, whatever the number of meters
     assert {p.name for p in fleet.meter_folder("9").iterdir()} == {
-        *("record.bin", "meter.bin", "h.tab", "s.tab", "config.json", *FRESH)
+        *("record.bin", "meter.bin", "h.tab", "s.tab", "config.json", *LIVING)
     }
 
 
@@ -174,7 +175,7 @@ def test_without_hard_links_tables_are_copied(tmp_path, monkeypatch):
 
 def test_nothing_prints_a_secret(fleet):
     secrets = [m["link_key"] for m in table(fleet, "cloud", "meters").values()]
-    shown = repr(fleet) + repr(fleet.meters["9"]) + repr(module.MeterKeys.draw())
+    shown = repr(fleet) + repr(fleet.meters["9"]) + repr(MeterKeys.draw(20_000))
     assert not any(text in shown for text in secrets)
     assert "link_key" not in shown
     assert "\\x" not in shown

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ def runtime(name: str) -> Runtime:
 
 def answer(argv: tuple[str, ...], *arguments: str) -> str:
     done = subprocess.run(
-        [*argv, *arguments], capture_output=True, text=True, timeout=60, check=True
+        [*argv, *arguments], capture_output=True, text=True, timeout=240, check=True
     )
     return done.stdout.strip()
 
@@ -67,11 +66,13 @@ def test_the_heap_is_as_small_as_told(name: str, tmp_path: Path) -> None:
 @pytest.mark.skipif(
     sys.platform != "linux", reason="the 64-bit runtime is sure to be there on Linux"
 )
-def test_a_second_run_is_instant() -> None:
+def test_a_second_run_only_tries_what_is_there() -> None:
+    """So it takes 0.2 s: whatever looked further would write the record anew."""
     runtime("micropython")
-    start = time.monotonic()
+    record = get_micropython.cache_folder() / "micropython.json"
+    before = record.stat().st_ino
     subprocess.run([sys.executable, get_micropython.__file__], check=True, capture_output=True)
-    assert time.monotonic() - start < 5  # it is 0.2 s where nothing else runs
+    assert record.stat().st_ino == before
 
 
 # --- the record ----------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import queue
 import random
-import re
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +32,6 @@ from wattveil.fleet.broker import (
     new_password,
 )
 from wattveil.fleet.certificates import Authority
-from wattveil.runners import process
 from wattveil.store import StoreError, open_store
 from wattveil.store.postgres import SharedStore
 from wattveil_meter.links.mqtt import topics
@@ -156,9 +154,12 @@ class Site:
         return released()
 
     def leader(self) -> int:
-        words = {worker: one.status().get("leads") for worker, one in self.workers.items()}
-        (leads,) = [worker for worker, yes in words.items() if yes]
-        return leads
+        def leads() -> list[int]:
+            return [n for n, worker in self.workers.items() if worker.status().get("leads")]
+
+        self.wait(leads)
+        (one,) = leads()
+        return one
 
     def kill(self, worker: int) -> None:
         self.workers.pop(worker).kill()
@@ -279,29 +280,3 @@ def test_turns_do_not_overlap_and_one_leads(server: str) -> None:
         assert b.boot() == boot + 4
     with open_store(url), pytest.raises(StoreError, match="a process that is alone"):
         SharedStore(url)
-
-
-DEPLOY = Path(__file__).parent.parent / "deploy"
-
-
-def starts() -> Iterator[list[str]]:
-    """The command lines in deploy/."""
-    for unit in sorted((DEPLOY / "systemd").glob("*.service")):
-        (line,) = [s for s in unit.read_text().splitlines() if s.startswith("ExecStart=")]
-        yield line.removeprefix("ExecStart=/opt/wattveil/bin/wattveil ").split()
-    compose = (DEPLOY / "compose.yaml").read_text()
-    for line in compose.splitlines():
-        if "command: [" in line:
-            yield [word.strip('", ') for word in line.partition("[")[2].strip("]").split(",")]
-
-
-def test_what_is_deployed_can_be_started() -> None:
-    seen = []
-    for role, *words in starts():
-        process.parser(role).parse_args(words)
-        seen.append(role)
-    assert sorted(seen) == ["center"] * 2 + ["cloud"] * 3 + ["dealer"] * 2
-    text = "".join(path.read_text() for path in DEPLOY.rglob("*") if path.is_file())
-    for name in re.findall(r"WATTVEIL_([A-Z]+_[A-Z_]+)", text):
-        role, _, option = name.lower().partition("_")
-        assert hasattr(process.parser(role).parse_args([]), option)

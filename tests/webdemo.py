@@ -18,8 +18,13 @@ import pytest
 
 BROWSERS = ("chromium", "chromium-browser")
 FAST = "--link memory --bits 512 --insecure-test-key --gamma 2"
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 TRACED = "devtools.timeline,disabled-by-default-devtools.timeline"
+
+
+def interruptible() -> None:
+    """What a child does first: who is started in the background of a script ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextlib.contextmanager
@@ -30,7 +35,11 @@ def web_demo(options: str, folder: Path) -> Iterator[str]:
     with (
         log.open("ab") as stderr,
         subprocess.Popen(
-            [*words, *options.split()], stdout=subprocess.PIPE, stderr=stderr, text=True
+            [*words, *options.split()],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            preexec_fn=interruptible,
         ) as process,
     ):
         try:
@@ -80,8 +89,9 @@ class Page:
         return self.driver.execute_script(script, *args)
 
     def text(self, id: str) -> str:
-        """An element's text, hidden or not."""
-        return str(self.js("return document.getElementById(arguments[0]).textContent", id))
+        """An element's text, hidden or not; spaces as typed."""
+        text = self.js("return document.getElementById(arguments[0]).textContent", id)
+        return str(text).replace("\u00a0", " ")
 
     def find(self, css: str) -> Any:
         """One element."""
@@ -114,6 +124,13 @@ class Page:
             time.sleep(0.05)
         return value
 
+    def settle(self) -> None:
+        """Wait until what the page was about to draw is drawn."""
+        script = (
+            "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
+        )
+        self.driver.execute_async_script(script)
+
     def errors(self) -> list[str]:
         """What the console complained of."""
         return [
@@ -136,17 +153,29 @@ class Page:
             if record["method"] == "Network.requestWillBeSent"
         ]
 
-    def tasks(self) -> list[tuple[float, float]]:
-        """Wall and CPU milliseconds of each task on the page's main thread, from the trace."""
+    def traced(self) -> list[dict[str, Any]]:
+        """The trace's events on the page's main thread."""
         events = [r["params"] for r in self.records() if r["method"] == "Tracing.dataCollected"]
         main = {(e["pid"], e["tid"]) for e in events if e.get("name") == "FireAnimationFrame"}
-        return [
-            (e["dur"] / 1000, e.get("tdur", 0) / 1000)
-            for e in events
-            if e.get("ph") == "X"
-            and e["name"].endswith("RunTask")
-            and (e["pid"], e["tid"]) in main
-        ]
+        return [e for e in events if (e["pid"], e["tid"]) in main]
+
+    def tasks(self) -> list[tuple[float, float]]:
+        """Wall and CPU milliseconds of each task there."""
+        tasks = [e for e in self.traced() if e["ph"] == "X" and e["name"].endswith("RunTask")]
+        return [(e["dur"] / 1000, e.get("tdur", 0) / 1000) for e in tasks]
+
+
+def waits() -> dict[int, float]:
+    """By main thread of a browser's page, the milliseconds it has stood in the queue for a processor
+    (Linux, schedstat); by 0, those that a hypervisor took from this machine."""
+    ticks = int(Path("/proc/stat").read_text().split()[8])
+    found = {0: 1000 * ticks / os.sysconf("SC_CLK_TCK")}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"--type=renderer" in (process / "cmdline").read_bytes():
+                waited = int((process / "schedstat").read_text().split()[1])
+                found[int(process.name)] = waited / 1e6
+    return found
 
 
 @contextlib.contextmanager
