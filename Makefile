@@ -18,7 +18,7 @@ test: setup
 
 # The long versions of what CI runs a little of: about an hour on two cores.
 soak: setup
-	@WATTVEIL_SOAK=1 $(PY) -m pytest -n 2 -rP tests/soak tests/test_stateful_roles.py $(ARGS)
+	@WATTVEIL_SOAK=1 $(PY) -m pytest -n 2 -rP tests/soak tests/test_stateful_roles.py tests/test_web_chromium.py $(ARGS)
 
 lint: setup
 	$(PY) -m ruff check .
