@@ -198,12 +198,13 @@ def load_seeds(folder: Path, roster: tuple[str, ...]) -> Seeds:
         raise ConfigError(f"{inbox}: not exactly the meters of the roster")
     held, new = [], {}
     for name in roster:
+        where = inbox
         try:
-            where, seed = inbox, Seed.read(fresh[name])
-            if seed is not None:
+            if (seed := Seed.read(fresh[name])) is not None:
                 new[name] = seed
             else:
-                where, seed = path, Seed.read(kept.get(name, {}))
+                where = path
+                seed = Seed.read(kept.get(name, {}))
         except ValueError as error:
             raise ConfigError(f"{where}: seed of meter {name!r}: {error}") from None
         if seed is None:
