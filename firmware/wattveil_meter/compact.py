@@ -72,9 +72,9 @@ class Compact:
             for i in range(len(rows)):
                 subset |= (exponents[i] >> bit & 1) << i
             if first:
-                columns.append(ring.copy(products[subset]))
+                columns.append(ring.keep(ring.copy(products[subset])))
             else:
-                columns[bit] = ring.times(columns[bit], products[subset])
+                columns[bit] = ring.keep(ring.times(columns[bit], products[subset]))
             if not bit % STEP:
                 yield 0
         ring.reuse(products)

@@ -6,6 +6,7 @@ Every kernel is a *ring* with the same members, so that the rest of the core doe
     form                     of the table entries it reads: 1 `portable`, 2 Montgomery pairs
     modmuls                  multiplications, squarings and conversions so far
     one() copy(x)            elements
+    keep(x)                  x in no more memory than it needs, for long; x is consumed
     decode(data)             element from the wire form c mod n | c div n; Malformed if it is none
     bare(data)               the same of c / u for the kernel's own constant u, and no multiplication
     powers                   u^0, u^1 ... u^15; empty where u is 1

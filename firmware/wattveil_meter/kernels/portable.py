@@ -7,8 +7,6 @@ than dividing by a random n), and x0 y0 = q m + r = (q k) n + r stays exact. Wor
 therefore be as large as m. A third component collects a power of g = 1 + n, which costs additions
 only: the element is (x0 + x1 n) g^x2.
 
-Adding 0 halves an element: MicroPython's remainder keeps the room of what was divided, a sum takes its own.
-
 Integers keep the type of n: with gmpy2's mpz on the host, with int on a board.
 """
 
@@ -42,15 +40,19 @@ class Portable:
         """An element equal to x that stays when x is consumed (tuples never change)."""
         return x
 
+    def keep(self, x):
+        """x in half the memory: a remainder keeps the room of what was divided, a sum does not."""
+        return x[0] + 0, x[1] + 0, x[2]
+
     def times(self, x, y):
         """x y; y may be a table entry."""
         self.modmuls += 1
         m = self._m
         if len(y) == 2:
             q, r = divmod(x[0] * y[0], m)
-            return r + 0, (x[1] * y[0] + q * self._k) % m + 0, x[2] + y[1]
+            return r, (x[1] * y[0] + q * self._k) % m, x[2] + y[1]
         q, r = divmod(x[0] * y[0], m)
-        return r + 0, (x[0] * y[1] + x[1] * y[0] + q * self._k) % m + 0, x[2] + y[2]
+        return r, (x[0] * y[1] + x[1] * y[0] + q * self._k) % m, x[2] + y[2]
 
     def reuse(self, elements):
         """Nothing: integers find their own memory."""
@@ -61,7 +63,7 @@ class Portable:
         """x^2."""
         self.modmuls += 1
         q, r = divmod(x[0] * x[0], self._m)
-        return r + 0, ((x[0] * x[1] << 1) + q * self._k) % self._m + 0, x[2] << 1
+        return r, ((x[0] * x[1] << 1) + q * self._k) % self._m, x[2] << 1
 
     def entry(self, buffer):
         """A table entry, (t, l), from its bytes in a table of form 1."""
