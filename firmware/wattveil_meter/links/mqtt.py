@@ -92,9 +92,7 @@ class MqttLink:
 
             self._wifi = Wifi(config["wifi"], clock)
         self._clock = clock
-        self._alive = self._tried = (
-            clock.ms()
-        )  # last sign of life; last time the radio was switched off
+        self._alive = self._tried = clock.ms()  # last sign of life; radio last switched off
         self._reset_ms = 3600000 * config.get("reset_h", RESET_H)
         self._begun = False  # a session on this connection
         self._deadline = 0  # until it is up; then, until it counts as a success
